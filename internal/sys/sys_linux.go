@@ -1,0 +1,188 @@
+package sys
+
+import (
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// MmapRead maps length bytes of f from the page-aligned offset on, private and
+// read-only. A page that the kernel cannot give faults when it is touched:
+// use debug.SetPanicOnFault around every access.
+func MmapRead(f *os.File, offset int64, length int) ([]byte, error) {
+	b, err := unix.Mmap(int(f.Fd()), offset, length, unix.PROT_READ, unix.MAP_PRIVATE)
+	return b, os.NewSyscallError("mmap", err)
+}
+
+// Munmap ends a mapping made by [MmapRead].
+func Munmap(b []byte) error {
+	return os.NewSyscallError("munmap", unix.Munmap(b))
+}
+
+// MountFlags are the flags of mount(2) that the project uses.
+type MountFlags uintptr
+
+// Mount flags, include/uapi/linux/mount.h.
+const (
+	MountReadOnly MountFlags = unix.MS_RDONLY
+	MountNoSuid   MountFlags = unix.MS_NOSUID
+	MountNoDev    MountFlags = unix.MS_NODEV
+	MountNoExec   MountFlags = unix.MS_NOEXEC
+)
+
+// Mount calls mount(2).
+func Mount(source, target, fstype string, flags MountFlags, data string) error {
+	return os.NewSyscallError("mount", unix.Mount(source, target, fstype, uintptr(flags), data))
+}
+
+// Unmount calls umount2(2) without flags.
+func Unmount(target string) error {
+	return os.NewSyscallError("umount", unix.Unmount(target, 0))
+}
+
+// FinitModule calls finit_module(2). compressed sets
+// MODULE_INIT_COMPRESSED_FILE: the kernel unpacks the file itself, if it was
+// built with MODULE_DECOMPRESS for the codec of the file.
+func FinitModule(f *os.File, params string, compressed bool) error {
+	flags := 0
+	if compressed {
+		flags = unix.MODULE_INIT_COMPRESSED_FILE
+	}
+	return os.NewSyscallError("finit_module", unix.FinitModule(int(f.Fd()), params, flags))
+}
+
+// Reboot calls reboot(2). It does not sync; see [Sync].
+func Reboot(cmd RebootCommand) error {
+	var c int
+	switch cmd {
+	case RebootPowerOff:
+		c = unix.LINUX_REBOOT_CMD_POWER_OFF
+	case RebootHalt:
+		c = unix.LINUX_REBOOT_CMD_HALT
+	default:
+		c = unix.LINUX_REBOOT_CMD_RESTART
+	}
+	return os.NewSyscallError("reboot", unix.Reboot(c))
+}
+
+// Sync writes all dirty pages of all filesystems, sync(2).
+func Sync() { unix.Sync() }
+
+// SyncFS writes the dirty pages of the filesystem that f is on, syncfs(2).
+func SyncFS(f *os.File) error {
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(f.Fd())))
+}
+
+// StatFS tells size and free space of the filesystem that path is on.
+func StatFS(path string) (FSInfo, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return FSInfo{}, &os.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	bs := uint64(s.Bsize)
+	return FSInfo{Total: s.Blocks * bs, Available: s.Bavail * bs, Free: s.Bfree * bs, Magic: int64(s.Type)}, nil
+}
+
+// KernelRelease is the release field of uname(2), like "6.12.107+deb13-riscv64".
+func KernelRelease() (string, error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "", os.NewSyscallError("uname", err)
+	}
+	return unix.ByteSliceToString(u.Release[:]), nil
+}
+
+// Machine is the machine field of uname(2), like "riscv64".
+func Machine() (string, error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "", os.NewSyscallError("uname", err)
+	}
+	return unix.ByteSliceToString(u.Machine[:]), nil
+}
+
+// DeviceNumber gives major and minor of the device file or, for any other
+// file, of the filesystem it is on.
+func DeviceNumber(path string) (major, minor uint32, err error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, 0, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	dev := uint64(st.Dev)
+	if st.Mode&unix.S_IFMT == unix.S_IFBLK || st.Mode&unix.S_IFMT == unix.S_IFCHR {
+		dev = uint64(st.Rdev)
+	}
+	return unix.Major(dev), unix.Minor(dev), nil
+}
+
+// MakeNode makes a character (char true) or block device file, mknod(2).
+func MakeNode(path string, char bool, perm uint32, major, minor uint32) error {
+	mode := perm | unix.S_IFBLK
+	if char {
+		mode = perm | unix.S_IFCHR
+	}
+	if err := unix.Mknod(path, mode, int(unix.Mkdev(major, minor))); err != nil {
+		return &os.PathError{Op: "mknod", Path: path, Err: err}
+	}
+	return nil
+}
+
+// UeventSocket opens a netlink socket on which the kernel announces devices
+// (NETLINK_KOBJECT_UEVENT, group 1). Each Read of the file is one message.
+func UeventSocket() (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("bind", err)
+	}
+	return os.NewFile(uintptr(fd), "uevent"), nil
+}
+
+// DupTo makes fd a copy of f, dup3(2).
+func DupTo(f *os.File, fd int) error {
+	return os.NewSyscallError("dup3", unix.Dup3(int(f.Fd()), fd, 0))
+}
+
+// SetWatchdogTimeout asks a watchdog device for a timeout in seconds
+// (WDIOC_SETTIMEOUT) and returns the one it took.
+func SetWatchdogTimeout(f *os.File, seconds int) (int, error) {
+	v := int32(seconds)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.WDIOC_SETTIMEOUT, uintptr(unsafe.Pointer(&v)))
+	if errno != 0 {
+		return 0, os.NewSyscallError("ioctl WDIOC_SETTIMEOUT", errno)
+	}
+	return int(v), nil
+}
+
+// KeepWatchdogAlive pets a watchdog device (WDIOC_KEEPALIVE).
+func KeepWatchdogAlive(f *os.File) error {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.WDIOC_KEEPALIVE, 0)
+	if errno != 0 {
+		return os.NewSyscallError("ioctl WDIOC_KEEPALIVE", errno)
+	}
+	return nil
+}
+
+// TerminalWidth tells whether f is a terminal, and its width in columns.
+func TerminalWidth(f *os.File) (columns int, ok bool) {
+	ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, false
+	}
+	return int(ws.Col), true
+}
+
+// DropCache asks the kernel to forget the cached pages of a range of f
+// (POSIX_FADV_DONTNEED); dirty pages stay.
+func DropCache(f *os.File, offset, length int64) error {
+	return os.NewSyscallError("fadvise", unix.Fadvise(int(f.Fd()), offset, length, unix.FADV_DONTNEED))
+}
+
+// Allocate reserves space for length bytes of f from offset on, fallocate(2).
+func Allocate(f *os.File, offset, length int64) error {
+	return os.NewSyscallError("fallocate", unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, offset, length))
+}
