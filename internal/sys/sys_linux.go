@@ -186,3 +186,22 @@ func DropCache(f *os.File, offset, length int64) error {
 func Allocate(f *os.File, offset, length int64) error {
 	return os.NewSyscallError("fallocate", unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, offset, length))
 }
+
+// LockFile takes the advisory lock of an open file and waits until it is free,
+// flock(2). Closing the file gives the lock back.
+func LockFile(f *os.File) error {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if err != unix.EINTR {
+			return os.NewSyscallError("flock", err)
+		}
+	}
+}
+
+// PinToCPU binds the calling thread to one CPU, sched_setaffinity(2). The
+// caller must have locked its goroutine to the thread (runtime.LockOSThread).
+func PinToCPU(cpu int) error {
+	var set unix.CPUSet
+	set.Set(cpu)
+	return os.NewSyscallError("sched_setaffinity", unix.SchedSetaffinity(0, &set))
+}

@@ -38,3 +38,5 @@ func KeepWatchdogAlive(*os.File) error                     { return ErrNotSuppor
 func TerminalWidth(*os.File) (columns int, ok bool)        { return 0, false }
 func DropCache(*os.File, int64, int64) error               { return ErrNotSupportedOnOS }
 func Allocate(*os.File, int64, int64) error                { return ErrNotSupportedOnOS }
+func LockFile(*os.File) error                              { return ErrNotSupportedOnOS }
+func PinToCPU(int) error                                   { return ErrNotSupportedOnOS }
