@@ -2,6 +2,7 @@ package sys
 
 import (
 	"os"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -204,4 +205,10 @@ func PinToCPU(cpu int) error {
 	var set unix.CPUSet
 	set.Set(cpu)
 	return os.NewSyscallError("sched_setaffinity", unix.SchedSetaffinity(0, &set))
+}
+
+// DieWithParent makes a child process end when this one does, however that
+// happens (PR_SET_PDEATHSIG).
+func DieWithParent() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

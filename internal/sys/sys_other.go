@@ -2,7 +2,10 @@
 
 package sys
 
-import "os"
+import (
+	"os"
+	"syscall"
+)
 
 // MountFlags are the flags of mount(2) that the project uses.
 type MountFlags uintptr
@@ -40,3 +43,4 @@ func DropCache(*os.File, int64, int64) error               { return ErrNotSuppor
 func Allocate(*os.File, int64, int64) error                { return ErrNotSupportedOnOS }
 func LockFile(*os.File) error                              { return ErrNotSupportedOnOS }
 func PinToCPU(int) error                                   { return ErrNotSupportedOnOS }
+func DieWithParent() *syscall.SysProcAttr                  { return nil }
