@@ -1,0 +1,30 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/panicroom-kdump/panicroom/internal/ui"
+)
+
+// Exit codes are an interface: docs/exit-codes.md is this table.
+const (
+	exitDone          = 0
+	exitError         = 1 // anything without a code of its own
+	exitUsage         = 2 // the command line is wrong
+	exitNeedsRoot     = 3
+	exitRefused       = 4 // a rule of ours or the kernel's would be broken; nothing was changed
+	exitKernelRefused = 5 // the kernel refused in spite of our checks
+	exitIncomplete    = 6 // a dump was saved, but not all of it
+	exitNotADump      = 7
+)
+
+// exitCode maps an error to the exit code that scripts see.
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, ui.ErrUsage):
+		return exitUsage
+	}
+	return exitError
+}

@@ -1,0 +1,51 @@
+// Command panicroom is kdump for Linux in one static binary. It loads the panic
+// kernel, is the only program of that kernel when it runs (PID 1), and reads
+// what was saved.
+//
+// There is one file per verb here, each nothing but flags, options, one call
+// and printing; what the verbs do lives in the packages that the module's
+// documentation names in order.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/panicroom-kdump/panicroom/internal/ui"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the whole command on given streams; it returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	c := &command{stdin: stdin, stdout: stdout, stderr: stderr}
+	root := newRoot(c)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	code := exitCode(err)
+	if c.json {
+		// Programs that asked for JSON get their errors as JSON, where they
+		// look for the answer.
+		if werr := ui.WriteErrorJSON(stdout, err, code); werr != nil {
+			fmt.Fprintf(stderr, "panicroom: %v\n", werr)
+		}
+		return code
+	}
+	ui.WriteError(stderr, "panicroom", err)
+	return code
+}
+
+// errCanceled is what a question answered with no, or ^C, ends in.
+var errCanceled = errors.New("canceled, nothing was done")
