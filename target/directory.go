@@ -1,0 +1,243 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/panicroom-kdump/panicroom/internal/sys"
+)
+
+// Directory is a [Target] in a directory of a mounted filesystem. A crash is a
+// directory in it that only its owner can enter (0700), its files only their
+// owner can read (0600): a dump holds keys and passwords. Everything is opened
+// below the root (os.Root), so that links in the directory lead nowhere else.
+type Directory struct {
+	path string
+	root *os.Root
+}
+
+var _ Target = (*Directory)(nil)
+
+// NewDirectory opens the directory at path, which is made with its parents if
+// it does not exist. Errors wrap [ErrReadOnly] or [ErrNoSpace] where they are
+// the cause.
+func NewDirectory(path string) (*Directory, error) {
+	d := &Directory{path: filepath.Clean(path)}
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return nil, d.explain(err, "", 0, 0)
+	}
+	var err error
+	if d.root, err = os.OpenRoot(d.path); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Name is the path of the directory.
+func (d *Directory) Name() string { return d.path }
+
+// Close gives the directory back. Crashes begun in it must be finished.
+func (d *Directory) Close() error { return d.root.Close() }
+
+// Free is the free space of the filesystem; that reserved for root counts for
+// root only.
+func (d *Directory) Free() (uint64, error) {
+	info, err := sys.StatFS(d.path)
+	if err != nil {
+		return 0, err
+	}
+	if os.Geteuid() == 0 {
+		return info.Free, nil
+	}
+	return info.Available, nil
+}
+
+// maxSame bounds the numbers tried when the name of a crash is taken.
+const maxSame = 1000
+
+// Begin makes the directory NAME-incomplete.
+func (d *Directory) Begin(ctx context.Context, name string) (Crash, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	for n := 1; n <= maxSame; n++ {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("%s: %w", d.path, context.Cause(ctx))
+		}
+		final := name
+		if n > 1 {
+			final += "." + strconv.Itoa(n)
+		}
+		// Making the incomplete directory reserves both names: whoever else
+		// wants them makes the same directory first.
+		now := final + IncompleteSuffix
+		if err := d.root.Mkdir(now, 0o700); errors.Is(err, fs.ErrExist) {
+			continue
+		} else if err != nil {
+			return nil, d.explain(err, "", 0, 0)
+		}
+		if _, err := d.root.Lstat(final); err == nil {
+			d.root.Remove(now)
+			continue
+		}
+		c := &directoryCrash{d: d, final: final, now: now}
+		var err error
+		if c.root, err = d.root.OpenRoot(now); err != nil {
+			return nil, err
+		}
+		if err := d.sync(); err != nil {
+			c.root.Close()
+			return nil, err
+		}
+		return c, nil
+	}
+	return nil, fmt.Errorf("%s: there are already %d crashes named %s", d.path, maxSame, name)
+}
+
+// sync makes the names in the directory durable.
+func (d *Directory) sync() error { return syncDir(d.root, d) }
+
+func syncDir(r *os.Root, d *Directory) error {
+	f, err := r.Open(".")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return d.explain(f.Sync(), "", 0, 0)
+}
+
+// explain gives errors that a person can do something about their own type.
+func (d *Directory) explain(err error, file string, offset int64, length int) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
+		free, _ := d.Free()
+		return &NoSpaceError{Target: d.path, File: file, Offset: offset, Length: length, Free: free, Err: err}
+	case errors.Is(err, syscall.EROFS):
+		return &ReadOnlyError{Target: d.path, Err: err}
+	}
+	return err
+}
+
+// directoryCrash is a crash of a Directory.
+type directoryCrash struct {
+	d     *Directory
+	root  *os.Root // of the crash
+	final string   // name after Commit
+
+	mu   sync.Mutex
+	now  string // name at present
+	done bool   // committed or aborted
+	open int    // files
+}
+
+func (c *directoryCrash) Path() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return filepath.Join(c.d.path, c.now)
+}
+
+func (c *directoryCrash) Create(name string) (File, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done {
+		return nil, fmt.Errorf("%s: %w", c.final, ErrFinished)
+	}
+	f, err := c.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(c.d.path, c.now, name), ErrExists)
+	} else if err != nil {
+		return nil, c.d.explain(err, name, 0, 0)
+	}
+	// The name is durable at once, so that a file that was synced is found
+	// after whatever happens next.
+	if err := syncDir(c.root, c.d); err != nil {
+		f.Close()
+		return nil, err
+	}
+	c.open++
+	return &directoryFile{c: c, f: f, name: name}, nil
+}
+
+func (c *directoryCrash) Commit() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done {
+		return fmt.Errorf("%s: %w", c.final, ErrFinished)
+	}
+	if c.open > 0 {
+		return fmt.Errorf("%s: %d files are still open", c.final, c.open)
+	}
+	if err := syncDir(c.root, c.d); err != nil {
+		return err
+	}
+	// A rename replaces an empty directory without a word.
+	if _, err := c.d.root.Lstat(c.final); err == nil {
+		return fmt.Errorf("%s: %w", filepath.Join(c.d.path, c.final), ErrExists)
+	}
+	if err := c.d.root.Rename(c.now, c.final); err != nil {
+		return c.d.explain(err, "", 0, 0)
+	}
+	c.now, c.done = c.final, true
+	c.root.Close()
+	return c.d.sync()
+}
+
+func (c *directoryCrash) Abort() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done {
+		return nil
+	}
+	c.done = true
+	return c.root.Close()
+}
+
+// directoryFile is a file of a directoryCrash.
+type directoryFile struct {
+	c      *directoryCrash
+	f      *os.File
+	name   string
+	next   atomic.Int64 // offset of the next Write, for error texts
+	closed atomic.Bool
+}
+
+func (f *directoryFile) Write(p []byte) (int, error) {
+	n, err := f.f.Write(p)
+	at := f.next.Add(int64(n))
+	return n, f.c.d.explain(err, f.name, at, len(p)-n)
+}
+
+func (f *directoryFile) WriteAt(p []byte, offset int64) (int, error) {
+	n, err := f.f.WriteAt(p, offset)
+	return n, f.c.d.explain(err, f.name, offset+int64(n), len(p)-n)
+}
+
+func (f *directoryFile) Sync() error {
+	return f.c.d.explain(f.f.Sync(), f.name, 0, 0)
+}
+
+func (f *directoryFile) Close() error {
+	if f.closed.Swap(true) {
+		return fs.ErrClosed
+	}
+	// Delayed allocation tells about a full disk only here.
+	err := f.Sync()
+	err = errors.Join(err, f.f.Close())
+	f.c.mu.Lock()
+	f.c.open--
+	f.c.mu.Unlock()
+	return err
+}
