@@ -1,0 +1,59 @@
+# What can be made here; `make` alone prints the list.
+#
+# Everything is Go: the targets only install what Go cannot bring along
+# (scripts/prerequisites), and call it.
+
+# Flags of every build: static, and the same bytes wherever it is built.
+export CGO_ENABLED = 0
+# Commit and state of the tree go into the binary where git can tell them.
+VCS := $(shell git rev-parse --verify -q HEAD >/dev/null 2>&1 && echo true || echo false)
+BUILD = go build -trimpath -buildvcs=$(VCS) -ldflags='-s -w'
+
+FUZZTIME ?= 60s
+# The machine of `make demo` and `make compare`, for the programs below to see.
+export KERNEL MEM CPUS CRASHKERNEL SV V DEBIAN_MIRROR
+# Where they leave what a person may want to look at.
+export OUT ?= $(CURDIR)/out
+
+E2E = go test -tags e2e -count=1 -p 1 -parallel 2
+
+.PHONY: help demo test test-full unit e2e lint fuzz compare build deps clean
+
+help: ## print this list
+	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo '  make demo KERNEL=trixie|sid MEM=2048 CPUS=2 CRASHKERNEL=128M SV=39|48|57 V=1'
+	@echo '                  change its machine; V=1 shows both consoles'
+
+demo: deps ## crash a real Debian riscv64 kernel and save its memory; start here
+	@go run ./e2e/demo
+
+test: deps unit e2e ## all unit tests, and real kernels crashed in QEMU (about 15 minutes)
+
+test-full: deps unit ## the same with every cell of the matrix (hours)
+	PANICROOM_FULL=1 $(E2E) -timeout 6h ./e2e/...
+
+unit: ## unit tests only; they run anywhere
+	go test ./...
+
+e2e: deps
+	$(E2E) -timeout 60m ./e2e/...
+
+lint: ## gofmt, go vet (Linux and Mac), go mod tidy, staticcheck
+	@scripts/lint
+
+fuzz: ## every fuzz target for FUZZTIME each (60s)
+	@FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+compare: deps ## the same crash with the stock tools, side by side
+	@go run ./e2e/compare
+
+build: ## bin/panicroom for this machine and bin/panicroom-riscv64
+	$(BUILD) -o bin/panicroom ./cmd/panicroom
+	GOOS=linux GOARCH=riscv64 $(BUILD) -o bin/panicroom-riscv64 ./cmd/panicroom
+
+deps: ## install with apt what is missing: QEMU, e2fsprogs, ...
+	@scripts/prerequisites
+
+clean: ## remove what was built (the cache of kernels stays in ~/.cache/panicroom)
+	rm -rf bin out
