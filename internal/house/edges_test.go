@@ -1,0 +1,238 @@
+package house
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// floors are the storeys of the house: a package imports only from floors
+// below its own, and of those only what edges allows.
+var floors = map[string]int{
+	"internal/sys":   -1, // system calls
+	"internal/ui":    0,
+	"internal/fdt":   0,
+	"internal/vm":    0,
+	"internal/house": 0,
+
+	"vmcore":          1,
+	"internal/host":   1,
+	"internal/kimage": 1,
+	"internal/boot":   1,
+	"internal/device": 1,
+
+	"kernel": 2,
+	"target": 2,
+
+	"report": 3,
+
+	"load":    4,
+	"capture": 4,
+
+	"crashenv": 5,
+
+	"cmd/panicroom": 6,
+
+	".": 7, // the story; imports nothing
+}
+
+// edges are the imports inside the house that are allowed, each with its
+// reason. Whoever needs another one adds a line here and says why.
+var edges = []struct{ from, to, because string }{
+	{"internal/vm", "internal/sys", "QEMU dies with the test that started it; the RAM file is mapped"},
+
+	{"vmcore", "internal/sys", "dumps are read through mmap, which costs a tenth of read(2) on /proc/vmcore"},
+	{"internal/host", "internal/sys", "limits, release and capabilities of the running machine"},
+	{"internal/host", "internal/fdt", "the firmware's reserved memory stands in the device tree"},
+	{"internal/device", "internal/sys", "uevents, device numbers, finit_module"},
+
+	{"kernel", "vmcore", "a dead kernel is seen through its dump"},
+	{"target", "internal/sys", "free space, preallocation, fsync of whole filesystems"},
+
+	{"report", "kernel", "a report is opinions over what kernel answers"},
+	{"report", "vmcore", "addresses and typed holes in what the report quotes"},
+
+	{"load", "internal/sys", "kexec_load"},
+	{"load", "internal/fdt", "the panic kernel gets an edited device tree"},
+	{"load", "internal/host", "the plan is a pure function of the machine's facts"},
+	{"load", "internal/kimage", "what is loaded is checked first"},
+
+	{"capture", "vmcore", "memory goes from one dump format into another"},
+	{"capture", "kernel", "which pages matter stands in the kernel's struct pages"},
+	{"capture", "internal/sys", "peak memory and caches of the crash kernel"},
+
+	{"crashenv", "internal/sys", "PID 1 mounts, loads modules, reboots"},
+	{"crashenv", "internal/host", "host half: the machine that the plan is for"},
+	{"crashenv", "internal/boot", "host half: packs the initramfs"},
+	{"crashenv", "internal/device", "host half finds the target's devices; crash half waits for them"},
+	{"crashenv", "vmcore", "crash half opens /proc/vmcore"},
+	{"crashenv", "kernel", "layouts are resolved on the healthy machine and used after the crash"},
+	{"crashenv", "target", "crash half writes the dump there"},
+	{"crashenv", "capture", "crash half saves the memory"},
+	{"crashenv", "report", "crash half leaves a report beside the dump"},
+	{"crashenv", "load", "the crash kernel's command line and reservation are the loader's"},
+
+	{"cmd/panicroom", "internal/sys", "version and machine of the command itself"},
+	{"cmd/panicroom", "internal/ui", "every word to a person or a pipe"},
+	{"cmd/panicroom", "internal/host", "load reads the machine"},
+	{"cmd/panicroom", "internal/kimage", "load inspects the image"},
+	{"cmd/panicroom", "vmcore", "save, log and report open dumps"},
+	{"cmd/panicroom", "kernel", "log prints the dead kernel's log"},
+	{"cmd/panicroom", "target", "save writes to one"},
+	{"cmd/panicroom", "report", "report prints one"},
+	{"cmd/panicroom", "load", "load, unload, crash"},
+	{"cmd/panicroom", "capture", "options and errors of save"},
+	{"cmd/panicroom", "crashenv", "load builds the crash environment; as PID 1 the command is it"},
+}
+
+// foreign are the modules that are not ours and where each may be imported;
+// "e2e" and "test" stand for everything below e2e/ and for tests anywhere.
+var foreign = []struct{ module, from, because string }{
+	{"golang.org/x/sys/unix", "internal/sys", "one package knows system calls, all others run anywhere"},
+	{"github.com/spf13/cobra", "cmd/panicroom", "help, completion and flags as people know them"},
+	{"github.com/spf13/pflag", "cmd/panicroom", "cobra's flags"},
+	{"github.com/cavaliergopher/cpio", "internal/boot", "initramfs are newc cpio archives"},
+	{"github.com/cilium/ebpf/btf", "kernel", "types of the dead kernel"},
+	{"github.com/klauspost/compress", "vmcore", "pages of kdump-compressed dumps"},
+	{"github.com/klauspost/compress", "capture", "pages of kdump-compressed dumps"},
+	{"github.com/klauspost/compress", "internal/boot", "compressed initramfs and modules"},
+	{"github.com/klauspost/compress", "internal/kimage", "compressed kernel images"},
+	{"github.com/ulikunitz/xz", "internal/boot", "modules as Debian ships them"},
+	{"github.com/ulikunitz/xz", "internal/kimage", "compressed kernel images"},
+	{"github.com/moby/sys/mountinfo", "internal/device", "which device a directory is on"},
+	{"github.com/moby/sys/mountinfo", "internal/host", "what is mounted"},
+	{"github.com/google/go-cmp", "test", "differences that can be read"},
+	{"github.com/rogpeppe/go-internal", "test", "the command's behaviour as scripts"},
+	{"github.com/klauspost/compress", "test", "dumps made by hand"},
+	{"github.com/klauspost/compress", "e2e", "dumps read by a reader that shares nothing with ours"},
+	{"github.com/cavaliergopher/cpio", "e2e", "initramfs of the machines that are crashed"},
+	{"github.com/cavaliergopher/cpio", "test", "initramfs are read back"},
+	{"github.com/ulikunitz/xz", "test", "modules made by hand"},
+}
+
+// everywhereButPins: pins.go keeps modules in go.mod and is never built.
+const pins = "pins.go"
+
+func TestImportsGoDown(t *testing.T) {
+	allowed := map[[2]string]bool{}
+	for _, e := range edges {
+		if e.because == "" {
+			t.Errorf("edges: %s -> %s has no reason", e.from, e.to)
+		}
+		if allowed[[2]string{e.from, e.to}] {
+			t.Errorf("edges: %s -> %s stands twice", e.from, e.to)
+		}
+		allowed[[2]string{e.from, e.to}] = true
+		if _, ok := floors[e.from]; !ok {
+			t.Errorf("edges: %s has no floor", e.from)
+		}
+		if down, ok := floors[e.to]; !ok || down >= floors[e.from] {
+			t.Errorf("edges: %s (floor %d) -> %s (floor %d) does not go down", e.from, floors[e.from], e.to, down)
+		}
+	}
+	seen := map[[2]string]bool{}
+	for _, f := range source(t).goFiles {
+		if f.path == pins {
+			continue
+		}
+		for _, imp := range f.imports {
+			to, ours := strings.CutPrefix(imp, module+"/")
+			if !ours || to == f.pkg { // external tests import their own package
+				continue
+			}
+			if f.pkg == "e2e" || strings.HasPrefix(f.pkg, "e2e/") {
+				continue // the house is seen whole from outside
+			}
+			if strings.HasPrefix(to, "e2e/") || to == "e2e" {
+				t.Errorf("%s imports %s: nothing in the house knows its end-to-end tests", f.path, to)
+				continue
+			}
+			if f.test {
+				// Tests may look sideways, never up.
+				if floors[to] > floors[f.pkg] {
+					t.Errorf("%s (floor %d) imports %s (floor %d): tests do not look up either", f.path, floors[f.pkg], to, floors[to])
+				}
+				continue
+			}
+			edge := [2]string{f.pkg, to}
+			if !allowed[edge] && !seen[edge] {
+				t.Errorf("%s imports %s, which no line of edges in internal/house/edges_test.go allows; if it should:\n\t{%q, %q, \"the reason\"},",
+					f.path, to, f.pkg, to)
+			}
+			seen[edge] = true
+		}
+	}
+}
+
+func TestEveryPackageHasAFloor(t *testing.T) {
+	for _, pkg := range source(t).packages() {
+		if pkg == "e2e" || strings.HasPrefix(pkg, "e2e/") || strings.HasPrefix(pkg, "tools") || strings.HasPrefix(pkg, "internal/house/") {
+			continue
+		}
+		if _, ok := floors[pkg]; !ok {
+			t.Errorf("package %s has no floor; give it one in internal/house/edges_test.go and in docs/architecture.md", pkg)
+		}
+		base := pkg[strings.LastIndex(pkg, "/")+1:]
+		if slices.Contains([]string{"util", "utils", "common", "types", "helpers", "misc", "pkg"}, base) {
+			t.Errorf("package %s: a package is named for what it provides", pkg)
+		}
+	}
+}
+
+func TestForeignModules(t *testing.T) {
+	for _, f := range source(t).goFiles {
+		if f.path == pins {
+			continue
+		}
+	imports:
+		for _, imp := range f.imports {
+			host, _, _ := strings.Cut(imp, "/")
+			if !strings.Contains(host, ".") || imp == module || strings.HasPrefix(imp, module+"/") {
+				continue // the standard library's, or ours
+			}
+			for _, a := range foreign {
+				if imp != a.module && !strings.HasPrefix(imp, a.module+"/") {
+					continue
+				}
+				switch {
+				case a.from == f.pkg,
+					a.from == "test" && f.test,
+					a.from == "e2e" && strings.HasPrefix(f.pkg+"/", "e2e/"):
+					continue imports
+				}
+			}
+			t.Errorf("%s imports %s, which no line of foreign in internal/house/edges_test.go allows there", f.path, imp)
+		}
+	}
+}
+
+// Packages of the standard library that are kept out of the source, because
+// the crash binary would link them or because another package is their one
+// place.
+func TestStandardLibraryKeptOut(t *testing.T) {
+	for _, rule := range []struct {
+		std     string
+		except  []string
+		because string
+	}{
+		{"os/exec", []string{"internal/vm", "internal/house", "e2e"}, "the crash binary starts no programs but itself (os.StartProcess)"},
+		{"net/http", []string{"e2e"}, "1.8 MB of crash memory, for a target that does not exist yet"},
+		{"html/template", nil, "keeps every exported method of the program alive: 1.9 MB"},
+		{"text/template", nil, "keeps every exported method of the program alive: 1.0 MB"},
+		{"database/sql", nil, "no database in the crash room"},
+		{"encoding/gob", nil, "not a format that anybody else reads"},
+		{"io/ioutil", nil, "deprecated"},
+		{"syscall", []string{"internal/sys", "internal/vm", "cmd/panicroom", "e2e"}, "system calls are internal/sys's business; errors and signals there too"},
+		{"C", nil, "the binary is static"},
+	} {
+		for _, f := range source(t).goFiles {
+			if f.test || !slices.Contains(f.imports, rule.std) {
+				continue
+			}
+			if slices.ContainsFunc(rule.except, func(p string) bool { return f.pkg == p || strings.HasPrefix(f.pkg, p+"/") }) {
+				continue
+			}
+			t.Errorf("%s imports %s: %s", f.path, rule.std, rule.because)
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package house
+
+import (
+	"go/ast"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// parsers are what reads bytes that nobody vouches for. Each has a fuzz target
+// with seeds in its package. decl is a top-level name that shows the parser to
+// be there.
+var parsers = []struct{ what, pkg, decl, fuzz string }{
+	{"flattened device trees", "internal/fdt", `^Parse$`, `^Fuzz`},
+	{"kernel images", "internal/kimage", `^Inspect$`, `^Fuzz`},
+	{"ELF cores", "vmcore", `^(New|Open)$`, `^Fuzz.*ELF`},
+	{"kdump headers", "vmcore", `^(New|Open)$`, `^Fuzz.*(Kdump|KDUMP)`},
+	{"vmcoreinfo", "kernel", `(?i)^parsevmcoreinfo$`, `(?i)^Fuzz.*VMCoreInfo`},
+	{"the printk ring", "kernel", `^LogRecord$`, `^Fuzz.*(Log|Printk|Ring)`},
+	{"kallsyms", "kernel", `^Symbol$`, `(?i)^Fuzz.*(Kallsyms|Symbol)`},
+	{"BTF", "kernel", `^LayoutFromBTF$`, `^Fuzz.*(BTF|Layout)`},
+	{"modules.dep", "internal/boot", `^ModuleTree$`, `^Fuzz`},
+	{"superblocks", "internal/device", `(?i)(probe|superblock)`, `(?i)^Fuzz.*(probe|super)`},
+	{"/proc/iomem", "internal/host", `^Read$`, `(?i)^Fuzz.*iomem`},
+}
+
+func TestEveryParserIsFuzzed(t *testing.T) {
+	tr := source(t)
+	for _, p := range parsers {
+		decl, fuzz := regexp.MustCompile(p.decl), regexp.MustCompile(p.fuzz)
+		there := false
+		target := ""
+		for _, f := range tr.goFiles {
+			if f.pkg != p.pkg {
+				continue
+			}
+			for _, d := range f.syntax.Decls {
+				switch d := d.(type) {
+				case *ast.FuncDecl:
+					if d.Recv == nil && !f.test && decl.MatchString(d.Name.Name) {
+						there = true
+					}
+					if d.Recv == nil && f.test && fuzz.MatchString(d.Name.Name) {
+						target = d.Name.Name
+						if !seeded(d, p.pkg) {
+							t.Errorf("%s: %s has no seeds: no f.Add and no testdata/fuzz/%s", f.path, target, target)
+						}
+					}
+				case *ast.GenDecl:
+					for _, s := range d.Specs {
+						if ts, ok := s.(*ast.TypeSpec); ok && !f.test && decl.MatchString(ts.Name.Name) {
+							there = true
+						}
+					}
+				}
+			}
+		}
+		switch {
+		case !there:
+			t.Logf("%s: package %s declares nothing like %s yet", p.what, p.pkg, p.decl)
+		case target == "":
+			t.Errorf("%s: package %s has no fuzz target like %s", p.what, p.pkg, p.fuzz)
+		}
+	}
+}
+
+// seeded tells whether a fuzz target starts from something: a call of Add, or
+// of a helper that is handed f, or files.
+func seeded(fn *ast.FuncDecl, pkg string) bool {
+	if files, err := os.ReadDir(filepath.Join(root, filepath.FromSlash(pkg), "testdata", "fuzz", fn.Name.Name)); err == nil && len(files) > 0 {
+		return true
+	}
+	if len(fn.Type.Params.List) != 1 || len(fn.Type.Params.List[0].Names) != 1 {
+		return false
+	}
+	f := fn.Type.Params.List[0].Names[0].Name
+	found := false
+	ast.Inspect(fn.Body, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		if sel, ok := call.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Add" {
+			if x, ok := sel.X.(*ast.Ident); ok && x.Name == f {
+				found = true
+			}
+		}
+		if _, ok := call.Fun.(*ast.Ident); ok {
+			for _, a := range call.Args {
+				if x, ok := a.(*ast.Ident); ok && x.Name == f {
+					found = true
+				}
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// Fuzz targets that exist are runnable one by one: their names do not collide
+// below one package, and `make fuzz` finds them by listing.
+func TestFuzzTargetsHaveSeeds(t *testing.T) {
+	for _, f := range source(t).goFiles {
+		for _, d := range f.syntax.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if ok && f.test && fn.Recv == nil && strings.HasPrefix(fn.Name.Name, "Fuzz") && !seeded(fn, f.pkg) {
+				t.Errorf("%s: %s has no seeds", f.path, fn.Name.Name)
+			}
+		}
+	}
+}
