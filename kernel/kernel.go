@@ -6,9 +6,19 @@
 // there is trusted: lists and tables are walked with bounds, and a broken one
 // ends with an error, never with a loop. Works on any host for any
 // architecture; an architecture is one value of type [Arch].
+//
+// The root of everything is vmcoreinfo, a text that the dying kernel left in
+// the dump's notes ([VMCoreInfo]). From there lead the page tables ([Arch],
+// [Kernel.Translate]), with them the log and the symbol table, with symbols
+// all the rest.
 package kernel
 
-import "github.com/panicroom-kdump/panicroom/vmcore"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/panicroom-kdump/panicroom/vmcore"
+)
 
 // VirtAddr is a kernel virtual address of the dumped machine.
 type VirtAddr uint64
@@ -19,3 +29,60 @@ type Memory interface {
 	// error: vmcore.ErrHole, vmcore.ErrExcluded or vmcore.ErrUnreadable.
 	ReadPhys(p []byte, addr vmcore.PhysAddr) (int, error)
 }
+
+// Errors of looking into a dump. They are wrapped with the thing at fault;
+// errors of package vmcore come through too.
+var (
+	// ErrNoInfo: the dump lacks a piece of information that the answer needs,
+	// mostly a key of vmcoreinfo that this kernel does not write.
+	ErrNoInfo = errors.New("not in the dump's vmcoreinfo")
+	// ErrNotMapped: the dead kernel's page tables have nothing at the address.
+	ErrNotMapped = errors.New("address not mapped")
+	// ErrUnsupported: the dump's architecture or format version is not known here.
+	ErrUnsupported = errors.New("not supported")
+	// ErrCorrupt: a structure of the dead kernel is damaged.
+	ErrCorrupt = errors.New("damaged kernel data")
+	// ErrNotFound: no symbol, CPU or other thing answers the question.
+	ErrNotFound = errors.New("not found")
+)
+
+// Options of [Open] and [New]. The zero value is good, and so is nil.
+type Options struct{}
+
+// Kernel is the dead kernel. It is safe for concurrent use when its Memory is.
+type Kernel struct {
+	mem   Memory
+	info  *VMCoreInfo
+	arch  *Arch
+	notes []vmcore.Note
+	opts  Options
+}
+
+// New looks at the kernel in mem. machine, vmcoreinfo and notes are what the
+// dump's headers say; vmcoreinfo is the text alone, without the note around
+// it. The error is ErrNoInfo when vmcoreinfo lacks what address translation
+// needs, and ErrUnsupported for an unknown machine. Memory is not read yet.
+func New(mem Memory, machine vmcore.Machine, vmcoreinfo []byte, notes []vmcore.Note, opts *Options) (*Kernel, error) {
+	info, err := ParseVMCoreInfo(vmcoreinfo)
+	if err != nil {
+		return nil, err
+	}
+	arch, err := NewArch(machine, info)
+	if err != nil {
+		return nil, fmt.Errorf("%v kernel: %w", machine, err)
+	}
+	k := &Kernel{mem: mem, info: info, arch: arch, notes: notes}
+	if opts != nil {
+		k.opts = *opts
+	}
+	return k, nil
+}
+
+// Info is what the dying kernel said about itself.
+func (k *Kernel) Info() *VMCoreInfo { return k.info }
+
+// Arch is how the dead kernel's machine works.
+func (k *Kernel) Arch() *Arch { return k.arch }
+
+// Memory is the physical memory that k was opened with.
+func (k *Kernel) Memory() Memory { return k.mem }
