@@ -1,14 +1,17 @@
 // Package vmcore reads and writes kernel dumps as physical memory with typed
-// holes: ELF cores (/proc/vmcore, /proc/kcore, makedumpfile -E) and
-// kdump-compressed files. It knows formats and nothing of kernels; what the
-// memory means is the business of package kernel.
+// holes: ELF cores (/proc/vmcore, makedumpfile -E) and kdump-compressed files.
+// It knows formats and nothing of kernels; what the memory means is the
+// business of package kernel.
 //
 // Dumps of any architecture open on any host, and nothing in a dump is
 // trusted: every length and offset is checked, one unreadable page costs one
 // page.
 package vmcore
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // PhysAddr is a physical address of the dumped machine, in bytes.
 type PhysAddr uint64
@@ -25,10 +28,24 @@ type Range struct {
 // Size is the number of bytes in r.
 func (r Range) Size() uint64 { return uint64(r.End - r.Start) }
 
-// Errors of reading a dump. They are wrapped with the address at fault.
+// Contains tells whether addr lies in r.
+func (r Range) Contains(addr PhysAddr) bool { return addr >= r.Start && addr < r.End }
+
+// String is the range as /proc/iomem would print it, last byte included.
+func (r Range) String() string {
+	if r.Start >= r.End {
+		return fmt.Sprintf("%08x-empty", uint64(r.Start))
+	}
+	return fmt.Sprintf("%08x-%08x", uint64(r.Start), uint64(r.End)-1)
+}
+
+// Errors of reading a dump. They are wrapped with the address at fault, see
+// [AddrError].
 var (
 	// ErrUnrecognizedFormat: the file is no dump in a format known here.
 	ErrUnrecognizedFormat = errors.New("not a dump in a known format")
+	// ErrUnsupported: the file is a dump, in a variant that cannot be read here.
+	ErrUnsupported = errors.New("unsupported kind of dump")
 	// ErrCorrupt: the file claims to be a dump and breaks the rules of its format.
 	ErrCorrupt = errors.New("corrupt dump")
 	// ErrHole: the machine had no memory at the address.
@@ -39,3 +56,36 @@ var (
 	// refuses (firmware's memory), the file is truncated, I/O fails.
 	ErrUnreadable = errors.New("page unreadable")
 )
+
+// AddrError is what reading physical memory fails with: the first address that
+// could not be read, one of [ErrHole], [ErrExcluded], [ErrUnreadable] or
+// [ErrUnsupported], and the cause below it if there is one.
+type AddrError struct {
+	Addr  PhysAddr
+	Kind  error
+	Cause error // nil if Kind says all
+}
+
+func (e *AddrError) Error() string {
+	if e.Cause != nil {
+		return fmt.Sprintf("physical address %#x: %v: %v", uint64(e.Addr), e.Kind, e.Cause)
+	}
+	return fmt.Sprintf("physical address %#x: %v", uint64(e.Addr), e.Kind)
+}
+
+// Unwrap gives Kind and Cause.
+func (e *AddrError) Unwrap() []error {
+	if e.Cause == nil {
+		return []error{e.Kind}
+	}
+	return []error{e.Kind, e.Cause}
+}
+
+// hintedError is an error with advice for the person who sees it.
+type hintedError struct {
+	error
+	hints []string
+}
+
+func (e *hintedError) Unwrap() error   { return e.error }
+func (e *hintedError) Hints() []string { return e.hints }
