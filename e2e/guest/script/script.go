@@ -1,0 +1,137 @@
+// Package script is the language between a scenario on the host and the guest
+// that plays it: the steps go into the guest's initramfs, and events come back
+// over a virtio port, one JSON object a line.
+package script
+
+// Path is where the guest finds its [Script], and Port the name of the virtio
+// port on which it answers; without that port it answers on the console.
+const (
+	Path = "/scenario.json"
+	Port = "lab"
+)
+
+// Script is everything that the guest does, in order.
+type Script struct {
+	// Modules are kernel modules to load first, in order: paths in the guest.
+	Modules []string `json:"modules,omitempty"`
+	Mounts  []Mount  `json:"mounts,omitempty"`
+	Steps   []Step   `json:"steps,omitempty"`
+	// Prefix stands before each line that the guest says on the console.
+	Prefix string `json:"prefix,omitempty"`
+	// End is what the guest does when no step is left: "poweroff" (default) or
+	// "restart".
+	End string `json:"end,omitempty"`
+}
+
+// Mount is a filesystem on a disk, which the guest knows by its serial.
+type Mount struct {
+	Serial   string `json:"serial"`
+	Target   string `json:"target"`
+	Type     string `json:"type"`
+	ReadOnly bool   `json:"read_only,omitempty"`
+	Data     string `json:"data,omitempty"`
+}
+
+// Step is one thing that the guest does; exactly one of the fields after Name
+// is set. A step that fails does not stop the script: what follows from it is
+// the host's to judge.
+type Step struct {
+	Name string `json:"name"`
+
+	Run     *Run     `json:"run,omitempty"`
+	Burden  *Burden  `json:"burden,omitempty"`
+	Fill    *Fill    `json:"fill,omitempty"`
+	Patch   *Patch   `json:"patch,omitempty"`
+	Write   *Write   `json:"write,omitempty"`
+	Unmount *Unmount `json:"unmount,omitempty"`
+}
+
+// Run runs a program and sends its output.
+type Run struct {
+	Args []string `json:"args"`
+	UID  int      `json:"uid,omitempty"` // 0 is root
+	Env  []string `json:"env,omitempty"`
+	Dir  string   `json:"dir,omitempty"`
+	// Output is a file in the guest that gets the standard output instead.
+	Output string `json:"output,omitempty"`
+}
+
+// Burden fills memory with pages of every class and keeps them until the end.
+// Sizes are in MiB.
+type Burden struct {
+	Anon    int    `json:"anon,omitempty"`  // anonymous memory of a process of its own
+	Huge    int    `json:"huge,omitempty"`  // the same in transparent huge pages
+	Shmem   int    `json:"shmem,omitempty"` // files in a tmpfs
+	Cache   int    `json:"cache,omitempty"` // page cache of a file in Dir
+	Dir     string `json:"dir,omitempty"`
+	Mapped  bool   `json:"mapped,omitempty"`  // the file is mapped by the process, too
+	Inodes  int    `json:"inodes,omitempty"`  // number of empty files: slab
+	Hugetlb int    `json:"hugetlb,omitempty"` // pages of the hugetlb pool
+}
+
+// Fill writes a file of zeros until LeaveKiB are left on its filesystem.
+type Fill struct {
+	Path     string `json:"path"`
+	LeaveKiB int    `json:"leave_kib"`
+}
+
+// Patch overwrites bytes of a file or a device, and syncs.
+type Patch struct {
+	Path   string `json:"path,omitempty"`
+	Serial string `json:"serial,omitempty"` // of a disk, instead of Path
+	Offset int64  `json:"offset"`
+	Data   []byte `json:"data"`
+	// Or says that the bits of Data are set instead of all bytes replaced.
+	Or bool `json:"or,omitempty"`
+}
+
+// Write makes a file.
+type Write struct {
+	Path string `json:"path"`
+	Mode uint32 `json:"mode,omitempty"` // 0644
+	Data []byte `json:"data,omitempty"`
+	// Copy is a file whose first Size bytes (0: all) are taken instead of Data.
+	Copy string `json:"copy,omitempty"`
+	Size int64  `json:"size,omitempty"`
+	// Random are so many bytes of noise instead of Data, the same in each run.
+	Random int64 `json:"random,omitempty"`
+}
+
+// Unmount takes a filesystem away.
+type Unmount struct {
+	Target string `json:"target"`
+}
+
+// Kinds of events, in the order in which a step has them.
+const (
+	Facts  = "facts" // once, before the first step
+	Begin  = "begin"
+	Stdout = "stdout" // a line, or more when they came at once
+	Stderr = "stderr"
+	End    = "end"
+	Broken = "broken" // the guest itself failed; it ends the machine
+	Finish = "finish" // no step is left; the machine powers off
+)
+
+// Event is what the guest says.
+type Event struct {
+	Kind string `json:"kind"`
+	Step int    `json:"step"`           // index, from 0
+	Text string `json:"text,omitempty"` // output, or what failed
+	// Exit is the exit code of a program, -1 when it was killed or the step
+	// failed without one.
+	Exit   int      `json:"exit,omitempty"`
+	Uptime float64  `json:"uptime"` // seconds of the guest's kernel
+	Facts  *Machine `json:"facts,omitempty"`
+}
+
+// Machine is what the guest sees of its machine.
+type Machine struct {
+	Release  string `json:"release"`
+	Cmdline  string `json:"cmdline"`
+	MMU      string `json:"mmu"`  // sv39, sv48 or sv57
+	CPUs     int    `json:"cpus"` // online
+	TotalKiB uint64 `json:"total_kib"`
+	Crash    uint64 `json:"crash_bytes"` // memory reserved for a crash kernel
+	Nodes    int    `json:"nodes"`       // memory nodes
+}

@@ -1,0 +1,334 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
+	"github.com/panicroom-kdump/panicroom/internal/vm"
+)
+
+// Scenario is one machine and what happens in it. Zero values mean what the
+// comments say.
+type Scenario struct {
+	// Name is the run's directory below OUT/e2e; runs of one name replace each
+	// other.
+	Name   string
+	Kernel *Kernel // must be given
+	CPUs   int     // 1
+	MemMiB int     // 1024
+	// SV is the paging mode of the first kernel: 39, 48 or 57; 0 leaves it to
+	// machine and kernel. A kernel that comes up in another one is an error.
+	SV int
+	// Crashkernel is the value of crashkernel=, like "128M" or "256M,high"; ""
+	// gives no such option.
+	Crashkernel string
+	Cmdline     string // more options for the first kernel
+	Extra       []string
+
+	// Disk is mounted at /var/crash in the guest; nil is no disk.
+	Disk *Disk
+	// Programs go to /usr/bin of the guest: paths on this machine. PanicRoom
+	// builds the one under test.
+	Programs []string
+	// Files are more files of the guest, path → path on this machine, and Roots
+	// directories that are laid over its root.
+	Files map[string]string
+	Roots []string
+	Steps []script.Step
+
+	// KeepRAM keeps the machine's memory as it was at the end in Outcome.RAM:
+	// outside the crash kernel's own memory that is the dead kernel's.
+	KeepRAM bool
+	Limit   time.Duration // of wall time; 10 minutes
+	// OnEvent sees the guest's events and OnLine the console, as they come, in
+	// different goroutines.
+	OnEvent func(script.Event)
+	OnLine  func(vm.Line)
+}
+
+// DiskSerial is the serial of the disk of a scenario.
+const DiskSerial = "crash"
+
+// CrashDir is where the guest has the disk.
+const CrashDir = "/var/crash"
+
+// Outcome is what came of a scenario.
+type Outcome struct {
+	Scenario *Scenario
+	Dir      string // of the run's files
+	Lines    []vm.Line
+	Facts    *script.Machine // nil if the guest did not come up
+	Results  []Result        // of the steps that began
+	Broken   string          // what the guest itself failed of
+	Finished bool            // all steps were done and nothing crashed
+	Exit     vm.Exit
+
+	Disk string // image
+	RAM  string // file, with KeepRAM
+
+	files string // directory of what was on the disk, once extracted
+}
+
+// Result is what a step did.
+type Result struct {
+	Name   string
+	Ended  bool // false: the machine crashed in it
+	Exit   int
+	Text   string // what failed, of steps that are no program
+	Stdout string
+	Stderr string
+	Took   time.Duration // of the guest's clock
+}
+
+// Step returns the result of the step with that name.
+func (o *Outcome) Step(name string) (Result, bool) {
+	for _, r := range o.Results {
+		if r.Name == name {
+			return r, true
+		}
+	}
+	return Result{}, false
+}
+
+// Run runs the scenario to the end of its machine. The error tells that the
+// machine did not come as far as the scenario's first step, or was stopped;
+// whether the steps did what they should is in the Outcome. Both can be
+// returned. The files of the run stay; see [Outcome.Clean].
+func (s *Scenario) Run(ctx context.Context) (*Outcome, error) {
+	if s.Name == "" || s.Kernel == nil {
+		return nil, errors.New("scenario without a name or a kernel")
+	}
+	out, err := OutDir()
+	if err != nil {
+		return nil, err
+	}
+	o := &Outcome{Scenario: s, Dir: filepath.Join(out, "e2e", s.Name)}
+	if err := os.RemoveAll(o.Dir); err != nil {
+		return nil, err
+	}
+	// Memory of a kernel is in here.
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	config, err := s.config(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
+	}
+	events := &events{outcome: o, see: s.OnEvent}
+	log, err := os.Create(filepath.Join(o.Dir, "events.json"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	events.log = log
+	config.Ports = []vm.Port{{Name: script.Port, W: events}}
+	m, err := vm.Start(ctx, *config)
+	if err != nil {
+		return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
+	}
+	o.Exit, err = m.Wait()
+	os.Remove(config.Initrd)
+	o.Lines = m.Lines()
+	switch {
+	case err != nil:
+	case events.err != nil:
+		err = events.err
+	case o.Broken != "":
+		err = fmt.Errorf("guest: %s", o.Broken)
+	case o.Facts == nil:
+		err = errors.New("the guest did not come up")
+	case s.SV != 0 && o.Facts.MMU != "sv"+strconv.Itoa(s.SV):
+		err = fmt.Errorf("the kernel came up in %s; want sv%d", o.Facts.MMU, s.SV)
+	}
+	if err != nil {
+		return o, fmt.Errorf("scenario %s (files in %s): %w", s.Name, o.Dir, err)
+	}
+	return o, nil
+}
+
+// config makes the machine and its files.
+func (s *Scenario) config(ctx context.Context, o *Outcome) (*vm.Config, error) {
+	guest, err := Build(ctx, "e2e/guest", s.Kernel.GoArch())
+	if err != nil {
+		return nil, err
+	}
+	c := &vm.Config{
+		CPUs: max(1, s.CPUs), MemMiB: s.MemMiB,
+		Kernel: s.Kernel.ImagePath(), Initrd: filepath.Join(o.Dir, "initramfs"),
+		Console: filepath.Join(o.Dir, "console.log"), OnLine: s.OnLine,
+		Limit: s.Limit, Extra: s.Extra,
+	}
+	if c.MemMiB == 0 {
+		c.MemMiB = 1024
+	}
+	if c.Limit == 0 {
+		c.Limit = 10 * time.Minute
+	}
+	// A kernel that panics with nothing to start instead ends the machine.
+	cmdline := []string{"console=ttyS0", "panic=-1"}
+	if s.Crashkernel != "" {
+		cmdline = append(cmdline, "crashkernel="+s.Crashkernel)
+	}
+	switch s.SV {
+	case 0, 57:
+	case 48:
+		cmdline = append(cmdline, "no5lvl")
+	case 39:
+		cmdline = append(cmdline, "no4lvl")
+	default:
+		return nil, fmt.Errorf("sv%d is no paging mode", s.SV)
+	}
+	if s.SV == 57 {
+		// Newer kernels take no more levels than the device tree offers, and
+		// QEMU 7.2 offers four of the five that it has.
+		dtb, err := vm.DeviceTree(ctx, *c)
+		if err != nil {
+			return nil, err
+		}
+		c.DTB = filepath.Join(o.Dir, "machine.dtb")
+		if err := os.WriteFile(c.DTB, mmuType.ReplaceAll(dtb, []byte("riscv,sv57\x00")), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	if s.Cmdline != "" {
+		cmdline = append(cmdline, s.Cmdline)
+	}
+	c.Cmdline = strings.Join(cmdline, " ")
+	if s.KeepRAM {
+		o.RAM = filepath.Join(o.Dir, "ram")
+		c.RAM = o.RAM
+	}
+
+	root := newInitramfs()
+	root.files["/init"] = guest
+	root.files[s.Kernel.Image] = s.Kernel.ImagePath()
+	play := &script.Script{Steps: s.Steps}
+	modules, err := s.Kernel.moduleFiles("virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "ext4")
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range modules {
+		at := filepath.Join(s.Kernel.Modules, m)
+		root.files[at] = filepath.Join(s.Kernel.ModulesDir(), m)
+		play.Modules = append(play.Modules, at)
+	}
+	indexes, err := filepath.Glob(filepath.Join(s.Kernel.ModulesDir(), "modules.*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range indexes {
+		root.files[filepath.Join(s.Kernel.Modules, filepath.Base(f))] = f
+	}
+	for _, p := range s.Programs {
+		// Names of programs end in the architecture they were built for.
+		name := strings.TrimSuffix(filepath.Base(p), "-"+s.Kernel.GoArch())
+		root.files["/usr/bin/"+name] = p
+	}
+	for _, r := range s.Roots {
+		if err := root.tree(r, nil); err != nil {
+			return nil, err
+		}
+	}
+	maps.Copy(root.files, s.Files)
+	if s.Disk != nil {
+		o.Disk = filepath.Join(o.Dir, "disk.img")
+		if err := s.Disk.make(ctx, o.Disk); err != nil {
+			return nil, err
+		}
+		c.Disks = []vm.Disk{{Path: o.Disk, Serial: DiskSerial, ReadOnly: s.Disk.ReadOnly}}
+		play.Mounts = []script.Mount{{Serial: DiskSerial, Target: CrashDir, Type: "ext4", ReadOnly: s.Disk.ReadOnly}}
+	}
+	if err := root.script(play); err != nil {
+		return nil, err
+	}
+	return c, root.save(c.Initrd)
+}
+
+// mmuType is the mmu-type property's value in a flattened device tree; all of
+// its values have the same length.
+var mmuType = regexp.MustCompile("riscv,sv(39|48|57)\x00")
+
+// events takes apart what the guest says on its port.
+type events struct {
+	outcome *Outcome
+	see     func(script.Event)
+	log     *os.File
+
+	mu    sync.Mutex
+	rest  []byte
+	begin float64
+	err   error
+}
+
+func (e *events) Write(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.rest = append(e.rest, p...)
+	for {
+		i := bytes.IndexByte(e.rest, '\n')
+		if i < 0 {
+			return len(p), nil
+		}
+		e.line(e.rest[:i+1])
+		e.rest = slices.Clone(e.rest[i+1:])
+	}
+}
+
+func (e *events) line(line []byte) {
+	if _, err := e.log.Write(line); err != nil && e.err == nil {
+		e.err = err
+	}
+	var ev script.Event
+	if err := json.Unmarshal(line, &ev); err != nil {
+		if e.err == nil {
+			e.err = fmt.Errorf("guest said %q: %w", line, err)
+		}
+		return
+	}
+	e.outcome.take(ev, &e.begin)
+	if e.see != nil {
+		e.see(ev)
+	}
+}
+
+// take adds an event to the outcome; began is the uptime at the last begin.
+func (o *Outcome) take(ev script.Event, began *float64) {
+	last := func() *Result {
+		if len(o.Results) == 0 {
+			o.Results = append(o.Results, Result{})
+		}
+		return &o.Results[len(o.Results)-1]
+	}
+	switch ev.Kind {
+	case script.Facts:
+		o.Facts = ev.Facts
+	case script.Begin:
+		o.Results = append(o.Results, Result{Name: ev.Text})
+		*began = ev.Uptime
+	case script.Stdout:
+		last().Stdout += ev.Text
+	case script.Stderr:
+		last().Stderr += ev.Text
+	case script.End:
+		r := last()
+		r.Ended, r.Exit, r.Text = true, ev.Exit, ev.Text
+		r.Took = time.Duration((ev.Uptime - *began) * float64(time.Second))
+	case script.Broken:
+		o.Broken = ev.Text
+	case script.Finish:
+		o.Finished = true
+	}
+}

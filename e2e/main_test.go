@@ -1,0 +1,65 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"github.com/panicroom-kdump/panicroom/e2e/lab"
+)
+
+// full tells that every cell of the matrix shall run, not only those that make
+// a fault likely to show.
+func full() bool { return os.Getenv("PANICROOM_FULL") == "1" }
+
+func kernel(t *testing.T, suite string) *lab.Kernel {
+	t.Helper()
+	k, err := lab.FetchKernel(t.Context(), lab.KernelOptions{Suite: suite, Say: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func panicRoom(t *testing.T, k *lab.Kernel) string {
+	t.Helper()
+	p, err := lab.PanicRoom(t.Context(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// run runs a scenario; its large files stay only when the test fails.
+func run(t *testing.T, s *lab.Scenario) *lab.Outcome {
+	t.Helper()
+	o, err := s.Run(t.Context())
+	if o != nil {
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("files of the run: %s", o.Dir)
+			} else if err := o.Clean(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err != nil {
+		if o != nil {
+			t.Log(o.Story())
+		}
+		t.Fatal(err)
+	}
+	return o
+}
+
+// files extracts the disk of a run.
+func files(t *testing.T, o *lab.Outcome) string {
+	t.Helper()
+	dir, err := o.Files(context.WithoutCancel(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
