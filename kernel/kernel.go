@@ -47,7 +47,11 @@ var (
 )
 
 // Options of [Open] and [New]. The zero value is good, and so is nil.
-type Options struct{}
+type Options struct {
+	// Layout is the layout of the kernel's structs if it is known already; nil
+	// looks for it in the dump when it is needed.
+	Layout *Layout
+}
 
 // Kernel is the dead kernel. It is safe for concurrent use when its Memory is.
 type Kernel struct {
