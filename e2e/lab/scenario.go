@@ -23,9 +23,10 @@ import (
 // Scenario is one machine and what happens in it. Zero values mean what the
 // comments say.
 type Scenario struct {
-	// Name is the run's directory below OUT/e2e; runs of one name replace each
-	// other.
+	// Name names the run; its files go to Dir, OUT/e2e/NAME if that is "".
+	// Runs in one directory replace each other.
 	Name   string
+	Dir    string
 	Kernel *Kernel // must be given
 	CPUs   int     // 1
 	MemMiB int     // 1024
@@ -111,11 +112,14 @@ func (s *Scenario) Run(ctx context.Context) (*Outcome, error) {
 	if s.Name == "" || s.Kernel == nil {
 		return nil, errors.New("scenario without a name or a kernel")
 	}
-	out, err := OutDir()
-	if err != nil {
-		return nil, err
+	o := &Outcome{Scenario: s, Dir: s.Dir}
+	if o.Dir == "" {
+		out, err := OutDir()
+		if err != nil {
+			return nil, err
+		}
+		o.Dir = filepath.Join(out, "e2e", s.Name)
 	}
-	o := &Outcome{Scenario: s, Dir: filepath.Join(out, "e2e", s.Name)}
 	if err := os.RemoveAll(o.Dir); err != nil {
 		return nil, err
 	}
