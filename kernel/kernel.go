@@ -16,6 +16,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/panicroom-kdump/panicroom/vmcore"
 )
@@ -55,11 +56,17 @@ type Options struct {
 
 // Kernel is the dead kernel. It is safe for concurrent use when its Memory is.
 type Kernel struct {
+	// Immutable.
 	mem   Memory
 	info  *VMCoreInfo
 	arch  *Arch
 	notes []vmcore.Note
 	opts  Options
+
+	// Found when first asked for.
+	symbolsMu  sync.Mutex
+	symbols    *kallsyms
+	symbolsErr error
 }
 
 // New looks at the kernel in mem. machine, vmcoreinfo and notes are what the

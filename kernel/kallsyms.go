@@ -1,0 +1,457 @@
+package kernel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// Symbol is a function or variable of the dead kernel.
+type Symbol struct {
+	Name   string
+	Module string   // "" for the kernel proper
+	Type   byte     // as nm prints it: 'T' text, 'D' data, lower case for local ones
+	Addr   VirtAddr // where it is, relocation included
+	Size   uint64   // bytes up to the next symbol; 0 where that was not asked for
+}
+
+// Limits of kallsyms: kernels have 100 to 300 thousand symbols, with names of
+// at most KSYM_NAME_LEN = 512 bytes, include/linux/kallsyms.h (Linux 7.2).
+const (
+	maxSymbols    = 1 << 23
+	maxSymbolName = 512
+	markerStep    = 256
+)
+
+// kallsyms is the kernel's own symbol table: scripts/kallsyms.c and
+// kernel/kallsyms_internal.h (Linux 6.0 to 7.2), found through vmcoreinfo.
+// Names are compressed by tokens and only readable front to back; of them
+// nothing is kept but the position of each 256th.
+type kallsyms struct {
+	k         *Kernel
+	count     uint64
+	names     VirtAddr
+	tokens    [256]string
+	offsets   VirtAddr
+	encoding  kallsymsEncoding
+	base      VirtAddr
+	longNames bool     // two-byte lengths exist (6.1)
+	markers   []uint32 // offset in names of symbol i*markerStep
+}
+
+// kallsymsEncoding is how addresses are stored.
+type kallsymsEncoding int
+
+const (
+	kallsymsUnknown       kallsymsEncoding = iota
+	kallsymsAbsolute                       // kallsyms_addresses: 64 bits each (up to 6.10, without BASE_RELATIVE)
+	kallsymsBaseRelative                   // base + u32 (4.6 to 6.19)
+	kallsymsAbsPercpu                      // s32: itself, or base-1-n when negative (x86_64 up to 6.14)
+	kallsymsPlaceRelative                  // address of the entry + s32 (7.0)
+)
+
+// entrySize is the number of bytes per address.
+func (e kallsymsEncoding) entrySize() uint64 {
+	if e == kallsymsAbsolute {
+		return 8
+	}
+	return 4
+}
+
+// errStop ends a walk over symbols early.
+var errStop = errors.New("stop")
+
+// openKallsyms finds the tables and proves them by the address of _stext. The
+// result is kept.
+func (k *Kernel) openKallsyms() (*kallsyms, error) {
+	k.symbolsMu.Lock()
+	defer k.symbolsMu.Unlock()
+	if k.symbols == nil && k.symbolsErr == nil {
+		k.symbols, k.symbolsErr = k.readKallsyms()
+		if k.symbolsErr != nil {
+			k.symbolsErr = fmt.Errorf("kallsyms: %w", k.symbolsErr)
+		}
+	}
+	return k.symbols, k.symbolsErr
+}
+
+func (k *Kernel) readKallsyms() (*kallsyms, error) {
+	var err error
+	_, symbol := k.info.need(&err)
+	s := &kallsyms{k: k, names: symbol("kallsyms_names")}
+	numSyms := symbol("kallsyms_num_syms")
+	tokenTable := symbol("kallsyms_token_table")
+	tokenIndex := symbol("kallsyms_token_index")
+	if err != nil {
+		return nil, err
+	}
+	// The length byte's top bit has a meaning from 6.1 on.
+	major, minor := releaseVersion(k.info.Release())
+	s.longNames = major > 6 || major == 6 && minor >= 1
+
+	n, err := k.ReadUint32(numSyms)
+	if err != nil {
+		return nil, fmt.Errorf("kallsyms_num_syms: %w", err)
+	}
+	if n == 0 || n > maxSymbols {
+		return nil, fmt.Errorf("%d symbols: %w", n, ErrCorrupt)
+	}
+	s.count = uint64(n)
+	if err := s.readTokens(tokenTable, tokenIndex); err != nil {
+		return nil, err
+	}
+	if err := s.findEncoding(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// readTokens reads the 256 strings that names are made of.
+func (s *kallsyms) readTokens(table, index VirtAddr) error {
+	var offsets [512]byte
+	if err := s.k.ReadVirt(offsets[:], index); err != nil {
+		return fmt.Errorf("kallsyms_token_index: %w", err)
+	}
+	w := newWindow(s.k, table, 1<<16+maxSymbolName)
+	for i := range s.tokens {
+		off := uint64(binary.LittleEndian.Uint16(offsets[2*i:]))
+		var token []byte
+		for {
+			b, err := w.bytes(off, 1)
+			if err != nil {
+				return fmt.Errorf("kallsyms_token_table: %w", err)
+			}
+			if b[0] == 0 {
+				break
+			}
+			if token = append(token, b[0]); len(token) > maxSymbolName {
+				return fmt.Errorf("kallsyms_token_table: token %d has more than %d bytes: %w", i, maxSymbolName, ErrCorrupt)
+			}
+			off++
+		}
+		s.tokens[i] = string(token)
+	}
+	return nil
+}
+
+// findEncoding tries the formulas on the symbol _stext, whose address is known.
+func (s *kallsyms) findEncoding() error {
+	info := s.k.info
+	stext, known := info.Symbol("_stext")
+	var candidates []kallsymsEncoding
+	if a, ok := info.Symbol("kallsyms_addresses"); ok {
+		s.offsets = a
+		candidates = []kallsymsEncoding{kallsymsAbsolute}
+	} else if a, ok := info.Symbol("kallsyms_offsets"); !ok {
+		return fmt.Errorf("SYMBOL(kallsyms_offsets): %w", ErrNoInfo)
+	} else if b, ok := info.Symbol("kallsyms_relative_base"); ok {
+		s.offsets = a
+		base, err := s.k.ReadPointer(b)
+		if err != nil {
+			return fmt.Errorf("kallsyms_relative_base: %w", err)
+		}
+		s.base = base
+		candidates = []kallsymsEncoding{kallsymsBaseRelative, kallsymsAbsPercpu}
+	} else {
+		s.offsets = a
+		candidates = []kallsymsEncoding{kallsymsPlaceRelative}
+	}
+	if !known {
+		s.encoding = candidates[0]
+		return nil
+	}
+	index, found := uint64(0), false
+	err := s.walk(0, func(i uint64, _ byte, name []byte) error {
+		if string(name) == "_stext" {
+			index, found = i, true
+			return errStop
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !found {
+		return fmt.Errorf("no _stext among %d symbols: %w", s.count, ErrCorrupt)
+	}
+	var got VirtAddr
+	for _, s.encoding = range candidates {
+		if got, err = s.address(s.addresses(), index); err != nil {
+			return err
+		}
+		if got == stext {
+			return nil
+		}
+	}
+	return fmt.Errorf("_stext at %#x where vmcoreinfo has %#x: %w", got, stext, ErrCorrupt)
+}
+
+// addresses is the table of addresses.
+func (s *kallsyms) addresses() *window {
+	return newWindow(s.k, s.offsets, s.count*s.encoding.entrySize())
+}
+
+// address is that of symbol i.
+func (s *kallsyms) address(w *window, i uint64) (VirtAddr, error) {
+	size := s.encoding.entrySize()
+	b, err := w.bytes(i*size, size)
+	if err != nil {
+		return 0, fmt.Errorf("address of symbol %d: %w", i, err)
+	}
+	if s.encoding == kallsymsAbsolute {
+		return VirtAddr(binary.LittleEndian.Uint64(b)), nil
+	}
+	n := binary.LittleEndian.Uint32(b)
+	switch {
+	case s.encoding == kallsymsBaseRelative:
+		return s.base + VirtAddr(n), nil
+	case s.encoding == kallsymsPlaceRelative:
+		return s.offsets + VirtAddr(4*i) + VirtAddr(int64(int32(n))), nil
+	case int32(n) >= 0:
+		return VirtAddr(n), nil
+	default:
+		return s.base - 1 - VirtAddr(int64(int32(n))), nil
+	}
+}
+
+// walk calls f for the symbols from number first on, in the order of
+// addresses, with the type and the name, which is valid during the call only.
+// errStop from f ends the walk without an error. first must be 0 or have a
+// marker.
+func (s *kallsyms) walk(first uint64, f func(i uint64, kind byte, name []byte) error) error {
+	// A symbol has at most 16383 tokens; what the window covers only keeps
+	// reads from running away.
+	w := newWindow(s.k, s.names, s.count*(maxSymbolName+2))
+	var off uint64
+	if first > 0 {
+		off = uint64(s.markers[first/markerStep])
+	}
+	name := make([]byte, 0, maxSymbolName+1)
+	for i := first; i < s.count; i++ {
+		tokens, after, err := s.tokensAt(w, off)
+		if err != nil {
+			return fmt.Errorf("name of symbol %d: %w", i, err)
+		}
+		name = name[:0]
+		for _, t := range tokens {
+			name = append(name, s.tokens[t]...)
+			if len(name) > maxSymbolName+1 {
+				return fmt.Errorf("name of symbol %d has more than %d bytes: %w", i, maxSymbolName, ErrCorrupt)
+			}
+		}
+		if len(name) == 0 {
+			return fmt.Errorf("symbol %d has no name: %w", i, ErrCorrupt)
+		}
+		if err := f(i, name[0], name[1:]); err != nil {
+			if err == errStop {
+				return nil
+			}
+			return err
+		}
+		off = after
+	}
+	return nil
+}
+
+// tokensAt are the tokens of the name at an offset, and the offset after them.
+func (s *kallsyms) tokensAt(w *window, off uint64) (tokens []byte, after uint64, err error) {
+	b, err := w.bytes(off, 1)
+	if err != nil {
+		return nil, 0, err
+	}
+	n := uint64(b[0])
+	off++
+	if s.longNames && n&0x80 != 0 {
+		if b, err = w.bytes(off, 1); err != nil {
+			return nil, 0, err
+		}
+		n = n&0x7f | uint64(b[0])<<7
+		off++
+	}
+	if n > maxSymbolName+1 {
+		return nil, 0, fmt.Errorf("%d tokens: %w", n, ErrCorrupt)
+	}
+	tokens, err = w.bytes(off, n)
+	return tokens, off + n, err
+}
+
+// mark fills in markers, so that a symbol's name can be found by its number.
+func (s *kallsyms) mark() error {
+	s.k.symbolsMu.Lock()
+	defer s.k.symbolsMu.Unlock()
+	if s.markers != nil {
+		return nil
+	}
+	w := newWindow(s.k, s.names, s.count*(maxSymbolName+2))
+	markers := make([]uint32, 0, s.count/markerStep+1)
+	var off uint64
+	for i := range s.count {
+		if i%markerStep == 0 {
+			if off > 1<<32-1 {
+				return fmt.Errorf("names of %d symbols fill %d bytes: %w", i, off, ErrCorrupt)
+			}
+			markers = append(markers, uint32(off))
+		}
+		var err error
+		if _, off, err = s.tokensAt(w, off); err != nil {
+			return fmt.Errorf("name of symbol %d: %w", i, err)
+		}
+	}
+	s.markers = markers
+	return nil
+}
+
+// Lookup finds the addresses of symbols of the kernel proper in one pass over
+// its symbol table. Of static symbols that share a name the one with the
+// lowest address counts. Names that do not exist are absent from the result;
+// the error means that the table cannot be read, and what was found until then
+// is returned with it. Variables are in the table only with CONFIG_KALLSYMS_ALL.
+func (k *Kernel) Lookup(names ...string) (map[string]VirtAddr, error) {
+	found := make(map[string]VirtAddr, len(names))
+	s, err := k.openKallsyms()
+	if err != nil {
+		return found, err
+	}
+	wanted := make(map[string]bool, len(names))
+	for _, n := range names {
+		wanted[n] = true
+	}
+	if len(wanted) == 0 {
+		return found, nil
+	}
+	addresses := s.addresses()
+	err = s.walk(0, func(i uint64, _ byte, name []byte) error {
+		if !wanted[string(name)] {
+			return nil
+		}
+		addr, err := s.address(addresses, i)
+		if err != nil {
+			return err
+		}
+		found[string(name)] = addr
+		delete(wanted, string(name))
+		if len(wanted) == 0 {
+			return errStop
+		}
+		return nil
+	})
+	if err != nil {
+		return found, fmt.Errorf("kallsyms: %w", err)
+	}
+	return found, nil
+}
+
+// Symbols yields all symbols of the kernel proper in the order of their
+// addresses; the size is left out. It ends with the first error.
+func (k *Kernel) Symbols() iter.Seq2[Symbol, error] {
+	return func(yield func(Symbol, error) bool) {
+		s, err := k.openKallsyms()
+		if err != nil {
+			yield(Symbol{}, err)
+			return
+		}
+		addresses := s.addresses()
+		err = s.walk(0, func(i uint64, kind byte, name []byte) error {
+			if mappingSymbol(name) {
+				return nil
+			}
+			addr, err := s.address(addresses, i)
+			if err != nil {
+				return err
+			}
+			if !yield(Symbol{Name: symbolText(name), Type: kind, Addr: addr}, nil) {
+				return errStop
+			}
+			return nil
+		})
+		if err != nil {
+			yield(Symbol{}, fmt.Errorf("kallsyms: %w", err))
+		}
+	}
+}
+
+// mappingSymbol reports whether a name only marks a place in code for
+// disassemblers ("$x", "$d") or is an assembler's label.
+func mappingSymbol(name []byte) bool {
+	return bytes.HasPrefix(name, []byte("$")) || bytes.HasPrefix(name, []byte(".L"))
+}
+
+// symbolText is a name that can be printed.
+func symbolText(name []byte) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == 0xfffd {
+			return '?'
+		}
+		return r
+	}, string(name))
+}
+
+// coreSymbolAt is SymbolAt for the kernel proper.
+func (k *Kernel) coreSymbolAt(va VirtAddr) (Symbol, error) {
+	s, err := k.openKallsyms()
+	if err != nil {
+		return Symbol{}, err
+	}
+	if err := s.mark(); err != nil {
+		return Symbol{}, fmt.Errorf("kallsyms: %w", err)
+	}
+	addresses := s.addresses()
+	var failed error
+	address := func(i uint64) VirtAddr {
+		a, err := s.address(addresses, i)
+		if err != nil && failed == nil {
+			failed = err
+		}
+		return a
+	}
+	// next is the first symbol above va; the one before has it.
+	next := uint64(sort.Search(int(s.count), func(i int) bool { return address(uint64(i)) > va }))
+	if failed != nil {
+		return Symbol{}, fmt.Errorf("kallsyms: %w", failed)
+	}
+	if next == 0 || next == s.count {
+		// Before the first symbol or after the last one, _end.
+		return Symbol{}, fmt.Errorf("symbol at %#x: %w", va, ErrNotFound)
+	}
+	index := next - 1
+	addr := address(index)
+	// Of several names for one address the first one, as the kernel does.
+	for index > 0 && address(index-1) == addr && failed == nil {
+		index--
+	}
+	sym := Symbol{Addr: addr, Size: uint64(address(next) - addr)}
+	if failed != nil {
+		return Symbol{}, fmt.Errorf("kallsyms: %w", failed)
+	}
+	err = s.walk(index/markerStep*markerStep, func(i uint64, kind byte, name []byte) error {
+		// Labels are no names; take the next alias then.
+		if i >= index && (i+1 >= next || !mappingSymbol(name)) {
+			sym.Name, sym.Type = symbolText(name), kind
+			return errStop
+		}
+		return nil
+	})
+	if err != nil {
+		return Symbol{}, fmt.Errorf("kallsyms: %w", err)
+	}
+	return sym, nil
+}
+
+// releaseVersion are the first two numbers of a kernel's release, like 6 and 12
+// of "6.12.107+deb13-riscv64"; 0 when there are none.
+func releaseVersion(release string) (major, minor int) {
+	number := func(s string) int {
+		if end := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+			s = s[:end]
+		}
+		n, _ := strconv.Atoi(s)
+		return n
+	}
+	first, rest, _ := strings.Cut(release, ".")
+	return number(first), number(rest)
+}
