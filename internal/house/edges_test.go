@@ -175,6 +175,21 @@ func TestImportsGoDown(t *testing.T) {
 	}
 }
 
+// A referee that shares code with what it judges repeats its mistakes.
+func TestRefereesShareNothing(t *testing.T) {
+	may := []string{"e2e/lab", "e2e/referee", "internal/ui"}
+	for _, f := range source(t).goFiles {
+		if f.pkg != "e2e/referee" && !strings.HasPrefix(f.pkg, "e2e/referee/") {
+			continue
+		}
+		for _, imp := range f.imports {
+			if to, ours := strings.CutPrefix(imp, module+"/"); ours && !slices.Contains(may, to) {
+				t.Errorf("%s imports %s: referees share no code with what they judge", f.path, to)
+			}
+		}
+	}
+}
+
 func TestEveryPackageHasAFloor(t *testing.T) {
 	for _, pkg := range source(t).packages() {
 		if pkg == "e2e" || strings.HasPrefix(pkg, "e2e/") || strings.HasPrefix(pkg, "tools") || strings.HasPrefix(pkg, "internal/house/") {
