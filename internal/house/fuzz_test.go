@@ -16,13 +16,15 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"flattened device trees", "internal/fdt", `^Parse$`, `^Fuzz`},
 	{"kernel images", "internal/kimage", `^Inspect$`, `^Fuzz`},
 	{"ELF cores", "vmcore", `^(New|Open)$`, `^Fuzz.*ELF`},
-	{"kdump headers", "vmcore", `^(New|Open)$`, `^Fuzz.*(Kdump|KDUMP)`},
+	{"kdump headers", "vmcore", `(?i)kdump`, `^Fuzz.*(Kdump|KDUMP)`},
 	{"vmcoreinfo", "kernel", `(?i)^parsevmcoreinfo$`, `(?i)^Fuzz.*VMCoreInfo`},
 	{"the printk ring", "kernel", `^LogRecord$`, `^Fuzz.*(Log|Printk|Ring)`},
 	{"kallsyms", "kernel", `^Symbol$`, `(?i)^Fuzz.*(Kallsyms|Symbol)`},
 	{"BTF", "kernel", `^LayoutFromBTF$`, `^Fuzz.*(BTF|Layout)`},
 	{"modules.dep", "internal/boot", `^ModuleTree$`, `^Fuzz`},
-	{"superblocks", "internal/device", `(?i)(probe|superblock)`, `(?i)^Fuzz.*(probe|super)`},
+	{"superblocks", "internal/device", `^Identify$`, `^FuzzIdentify$`},
+	{"uevents", "internal/device", `^Wait`, `^FuzzParseEvent$`},
+	{"mountinfo", "internal/device", `(?i)^findmount$`, `^FuzzParseMounts$`},
 	{"/proc/iomem", "internal/host", `^Read$`, `(?i)^Fuzz.*iomem`},
 }
 

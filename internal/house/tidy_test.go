@@ -25,6 +25,9 @@ var urls = []string{
 // machinePaths are places on somebody's machine.
 var machinePaths = regexp.MustCompile(`(^|[^A-Za-z0-9_.~$}/-])(/home/[a-z]|/Users/[A-Za-z]|/root/[.A-Za-z]|/work/[a-z])`)
 
+// testPlaces are made up for tests of what paths mean.
+var testPlaces = []string{"/home/c"}
+
 // mirrors are Debian's own addresses.
 var mirrors = regexp.MustCompile(`\b(deb|ftp|httpredir|security|archive|snapshot|ports)(\.[a-z]{2})?\.debian\.org\b`)
 
@@ -67,7 +70,7 @@ func TestNothingOfThisMachine(t *testing.T) {
 			continue // the patterns themselves
 		}
 		for i, line := range strings.Split(string(b), "\n") {
-			if m := machinePaths.FindStringSubmatch(line); m != nil {
+			if m := machinePaths.FindStringSubmatch(line); m != nil && !(strings.HasSuffix(name, "_test.go") && slices.Contains(testPlaces, m[2])) {
 				t.Errorf("%s:%d: %s...: a path of somebody's machine", name, i+1, m[2])
 			}
 			if m := mirrors.FindString(line); m != "" {
