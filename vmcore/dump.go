@@ -49,6 +49,7 @@ type Dump struct {
 	notes      []Note
 	vmcoreinfo []byte
 	noteErr    error
+	header     *KdumpHeader
 	size       int64
 
 	memory memory
@@ -115,6 +116,8 @@ func New(r io.ReaderAt, size int64) (*Dump, error) {
 	switch {
 	case hasPrefix(magic, elfMagic):
 		return newELF(r, size)
+	case hasPrefix(magic, kdumpSignature), hasPrefix(magic, diskdumpSignature):
+		return newKdump(r, size)
 	case hasPrefix(magic, flattenedSignature):
 		return nil, &hintedError{fmt.Errorf("%w: flattened (makedumpfile -F)", ErrUnsupported),
 			[]string{"makedumpfile -R DUMPFILE < FLATTENED makes a dump of it that can be opened"}}
@@ -181,6 +184,9 @@ func (d *Dump) RawNotes() []byte {
 // VMCoreInfo is the text of VMCOREINFO, lines of KEY=value; nil if the dump
 // has none.
 func (d *Dump) VMCoreInfo() []byte { return d.vmcoreinfo }
+
+// KdumpHeader is the header of a kdump-compressed file, nil for other formats.
+func (d *Dump) KdumpHeader() *KdumpHeader { return d.header }
 
 // ReadPhys fills p with physical memory from addr on. It returns fewer bytes
 // only with an error, an [*AddrError] with the address of the first missing

@@ -302,13 +302,21 @@ func TestConcurrentReads(t *testing.T) {
 	wg.Wait()
 }
 
+// FuzzELF has small files, which the fuzzer changes faster: headers and notes
+// as they are, and a segment of 100 bytes.
 func FuzzELF(f *testing.F) {
 	c := machine()
-	c.RAM = c.RAM[1:]
-	c.Extra = []vmcore.Range{{Start: 0x90001000, End: 0x90002338}}
-	b := c.Image().Bytes()
+	c.RAM, c.Extra = []vmcore.Range{{Start: 0x90000f80, End: 0x90000fe4}}, []vmcore.Range{{Start: 0x90000fc0, End: 0x90000fd0}}
+	whole := c.Image().Bytes()
+	b := bytes.Clone(whole[:64+3*56])
+	notes := whole[pg:][:binary.LittleEndian.Uint64(b[64+32:])]
+	binary.LittleEndian.PutUint64(b[64+8:], uint64(len(b)))
+	b = append(b, notes...)
+	binary.LittleEndian.PutUint64(b[64+56+8:], uint64(len(b)))
+	binary.LittleEndian.PutUint64(b[64+2*56+8:], uint64(len(b)))
+	b = append(b, make([]byte, 100)...)
 	f.Add(b)
-	f.Add(b[:len(b)-5000])
+	f.Add(b[:len(b)-50])
 	f.Add(b[:100])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := vmcore.New(bytes.NewReader(b), int64(len(b)))
