@@ -144,8 +144,14 @@ func (s *space) kernelPages(end uint64) (*mappedPages, error) {
 	if err := n.err(); err != nil {
 		return nil, err
 	}
+	// The kernel frees its init sections when it has booted, and whoever asks
+	// for memory gets them; they stay mapped at their old addresses.
+	initSections, err := s.symbols("__init_begin", "__init_end")
+	if err != nil {
+		return nil, err
+	}
 	m := &mappedPages{make([]bool, end), make([]bool, end), make([]bool, end), make([]bool, end)}
-	err := s.walk(func(va, pfn, pages uint64, table bool) {
+	err = s.walk(func(va, pfn, pages uint64, table bool) {
 		var set []bool
 		switch {
 		case table:
@@ -163,6 +169,10 @@ func (s *space) kernelPages(end uint64) (*mappedPages, error) {
 			return
 		}
 		for p := pfn; p < min(pfn+pages, end); p++ { // beyond are devices
+			at := va + (p-pfn)*pageSize
+			if !table && at >= initSections["__init_begin"] && at < initSections["__init_end"] {
+				continue
+			}
 			set[p] = s.c.has(p)
 		}
 	})
