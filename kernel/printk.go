@@ -10,16 +10,17 @@ import (
 
 // LogRecord is one message of the kernel log, which may have several lines.
 type LogRecord struct {
-	Seq      uint64
-	Time     time.Duration // since boot
-	Level    uint8         // KERN_EMERG 0 to KERN_DEBUG 7
-	Facility uint8         // 0 is the kernel, others are programs writing /dev/kmsg
-	Caller   Caller
-	Comm     string // name of the calling task where the kernel keeps it (CONFIG_PRINTK_EXECUTION_CTX)
+	Seq      uint64        `json:"seq"`
+	Time     time.Duration `json:"nanoseconds"` // since boot
+	Level    uint8         `json:"level"`       // KERN_EMERG 0 to KERN_DEBUG 7
+	Facility uint8         `json:"facility"`    // 0 is the kernel, others are programs writing /dev/kmsg
+	Caller   Caller        `json:"caller,omitzero"`
+	Comm     string        `json:"comm,omitempty"` // name of the calling task where the kernel keeps it (CONFIG_PRINTK_EXECUTION_CTX)
 	// Subsystem and Device name the device that the message is about, like
 	// "block" and "b254:0"; "" for most messages.
-	Subsystem, Device string
-	Text              string // as written, not escaped, without the last newline
+	Subsystem string `json:"subsystem,omitempty"`
+	Device    string `json:"device,omitempty"`
+	Text      string `json:"text"` // as written, not escaped, without the last newline
 }
 
 // Caller is who wrote a record: task 17 ("T17") or, outside of tasks, CPU 3
@@ -28,6 +29,9 @@ type Caller struct {
 	Kind byte // 'T', 'C' or 0
 	ID   uint32
 }
+
+// MarshalText is String, for JSON.
+func (c Caller) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 func (c Caller) String() string {
 	if c.Kind == 0 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/panicroom-kdump/panicroom/internal/ui"
+	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // Exit codes are an interface: docs/exit-codes.md is this table.
@@ -25,6 +26,8 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.Is(err, ui.ErrUsage):
 		return exitUsage
+	case errors.Is(err, vmcore.ErrUnrecognizedFormat), errors.Is(err, vmcore.ErrCorrupt):
+		return exitNotADump
 	}
 	return exitError
 }
