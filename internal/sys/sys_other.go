@@ -44,3 +44,10 @@ func Allocate(*os.File, int64, int64) error                { return ErrNotSuppor
 func LockFile(*os.File) error                              { return ErrNotSupportedOnOS }
 func PinToCPU(int) error                                   { return ErrNotSupportedOnOS }
 func DieWithParent() *syscall.SysProcAttr                  { return nil }
+
+// KernelLog is documented in the files for Linux.
+type KernelLog struct{}
+
+func OpenKernelLog() (*KernelLog, error)  { return nil, ErrNotSupportedOnOS }
+func (*KernelLog) New(limit int) []string { return nil }
+func (*KernelLog) Close() error           { return nil }

@@ -1,0 +1,193 @@
+package load
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/panicroom-kdump/panicroom/internal/host"
+	"github.com/panicroom-kdump/panicroom/internal/ui"
+)
+
+// Flags of kexec_load, include/uapi/linux/kexec.h.
+const flagOnCrash = 1
+
+// Plan is how a panic kernel will be loaded, and why so. It is plain data: its
+// JSON has everything but the bytes of the segments.
+type Plan struct {
+	Arch    string     `json:"arch"`    // of the machine
+	Release string     `json:"release"` // of the running kernel
+	Kernel  KernelInfo `json:"kernel"`
+	Cmdline string     `json:"cmdline"` // of the panic kernel
+
+	// Regions is the memory the panic kernel will live in: the main region,
+	// which everything is loaded into, and maybe a low one for DMA.
+	Regions  []host.Range `json:"regions"`
+	Entry    uint64       `json:"entry"` // physical address of the first instruction
+	Flags    uint64       `json:"flags"` // of kexec_load
+	Segments []Segment    `json:"segments"`
+	Room     Room         `json:"room"`
+
+	Notes    []Note     `json:"notes"`    // of the dump
+	Memory   []Memory   `json:"memory"`   // of the dump
+	Excluded []Excluded `json:"excluded"` // memory that is not in the dump
+
+	DeviceTree []string `json:"device_tree"` // what was changed in it
+	Checks     []Check  `json:"checks"`
+	Warnings   []string `json:"warnings,omitempty"`
+}
+
+// KernelInfo is the panic kernel's image.
+type KernelInfo struct {
+	Path      string `json:"path,omitempty"`
+	Banner    string `json:"banner"`     // "Linux version ..."
+	FileSize  uint64 `json:"file_size"`  // bytes loaded
+	ImageSize uint64 `json:"image_size"` // bytes of memory it takes
+}
+
+// The names of segments.
+const (
+	SegmentKernel    = "kernel"
+	SegmentInitramfs = "initramfs"
+	SegmentTree      = "dtb"
+	SegmentHeader    = "elfcorehdr"
+)
+
+// Segment is memory that the kernel fills while loading.
+type Segment struct {
+	Name    string `json:"name"`
+	Mem     uint64 `json:"mem"`      // physical address
+	MemSize uint64 `json:"mem_size"` // whole pages
+	Size    uint64 `json:"size"`     // bytes of Data; zeros follow
+	Data    []byte `json:"-"`
+}
+
+// Range is the memory of the segment.
+func (s Segment) Range() host.Range { return host.Range{Start: s.Mem, End: s.Mem + s.MemSize} }
+
+// Room is how the reserved memory is used, in bytes.
+type Room struct {
+	Reserved uint64 `json:"reserved"` // in all regions
+	Loaded   uint64 `json:"loaded"`   // by the segments, with gaps that alignment makes
+	Unpacked uint64 `json:"unpacked"` // by the initramfs when unpacked, beside its archive
+	Free     uint64 `json:"free"`     // for the panic kernel to work with
+	Working  uint64 `json:"working"`  // of that, what it is known to need
+}
+
+// Note is a note in the dump: what a CPU left, or vmcoreinfo (CPU -1).
+type Note struct {
+	CPU int `json:"cpu"`
+	host.Range
+}
+
+// Memory is a piece of the dump.
+type Memory struct {
+	host.Range
+	Virt uint64 `json:"virt"` // where the dead kernel had it mapped, 0 if unknown
+	What string `json:"what"`
+}
+
+// Excluded is memory that the dump does not have.
+type Excluded struct {
+	host.Range
+	Why string `json:"why"`
+}
+
+// Check is something that was verified about the plan, or could not be.
+type Check struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`     // false: could not be verified; a plan never has what is wrong
+	Detail string `json:"detail"` // the numbers, or why not
+}
+
+// Segment returns the segment with a name; nil if the plan has none.
+func (p *Plan) Segment(name string) *Segment {
+	for i := range p.Segments {
+		if p.Segments[i].Name == name {
+			return &p.Segments[i]
+		}
+	}
+	return nil
+}
+
+func (p *Plan) warn(format string, args ...any) {
+	p.Warnings = append(p.Warnings, fmt.Sprintf(format, args...))
+}
+
+func (p *Plan) pass(name, format string, args ...any) {
+	p.Checks = append(p.Checks, Check{name, true, fmt.Sprintf(format, args...)})
+}
+
+func (p *Plan) unverified(name, format string, args ...any) {
+	p.Checks = append(p.Checks, Check{name, false, fmt.Sprintf(format, args...)})
+}
+
+// DumpSize is how much memory the dump will have, in bytes: the size of
+// /proc/vmcore but for headers, notes and the kernel image, which is in it
+// twice.
+func (p *Plan) DumpSize() uint64 {
+	var n uint64
+	for _, m := range p.Memory {
+		if m.What == whatRAM {
+			n += m.Size()
+		}
+	}
+	return n
+}
+
+// String shows the plan to a person.
+func (p *Plan) String() string {
+	var b strings.Builder
+	line := func(label, format string, args ...any) {
+		fmt.Fprintf(&b, "%-14s %s\n", label, fmt.Sprintf(format, args...))
+	}
+	line("panic kernel", "%s", p.Kernel.Banner)
+	if p.Kernel.Path != "" {
+		line("", "%s", p.Kernel.Path)
+	}
+	label := "reserved"
+	for i, r := range p.Regions {
+		which := "everything is loaded here"
+		if i > 0 {
+			which = "low memory, for the panic kernel's DMA"
+		}
+		line(label, "%#x-%#x  %8s  %s", r.Start, r.End, ui.Bytes(r.Size()), which)
+		label = ""
+	}
+	label = "segments"
+	for _, s := range p.Segments {
+		line(label, "%#x-%#x  %8s  %s", s.Mem, s.Mem+s.MemSize, ui.Bytes(s.Size), s.Name)
+		label = ""
+	}
+	line("room", "%s loaded, %s for the unpacked initramfs, %s free (%s needed)",
+		ui.Bytes(p.Room.Loaded), ui.Bytes(p.Room.Unpacked), ui.Bytes(p.Room.Free), ui.Bytes(p.Room.Working))
+	line("command line", "%s", p.Cmdline)
+	label = "dump"
+	for _, m := range p.Memory {
+		line(label, "%#x-%#x  %8s  %s", m.Start, m.End, ui.Bytes(m.Size()), m.What)
+		label = ""
+	}
+	line(label, "%d notes of CPUs, vmcoreinfo", len(p.Notes)-1)
+	label = "left out"
+	for _, e := range p.Excluded {
+		line(label, "%#x-%#x  %8s  %s", e.Start, e.End, ui.Bytes(e.Size()), e.Why)
+		label = ""
+	}
+	label = "device tree"
+	for _, e := range p.DeviceTree {
+		line(label, "%s", e)
+		label = ""
+	}
+	label = "checked"
+	for _, c := range p.Checks {
+		mark := "ok"
+		if !c.OK {
+			mark = "not verified"
+		}
+		line(label, "%-12s  %s: %s", mark, c.Name, c.Detail)
+		label = ""
+	}
+	for _, w := range p.Warnings {
+		line("warning", "%s", w)
+	}
+	return b.String()
+}
