@@ -308,7 +308,7 @@ var errTruncated = errors.New("the file is truncated")
 
 func (m *elfMemory) fork() memory {
 	f := *m
-	f.src = m.src.fork()
+	f.src = m.src.fork(elfReaderWindows)
 	return &f
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/zlib"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/bits"
@@ -58,12 +59,11 @@ func newKdump(r io.ReaderAt, size int64) (*Dump, error) {
 	}
 	d.setNotes(h.Notes, noteErr)
 	src := newSource(r, size)
-	ranges, err := f.readBitmaps(src)
-	if err != nil {
-		src.close()
-		return nil, err
+	if err := f.readBitmaps(src); err != nil {
+		f.zstd.Close()
+		return nil, errors.Join(err, src.close())
 	}
-	d.setRanges(ranges)
+	d.setRanges(f.ranges)
 	d.memory = &kdumpMemory{f: f, src: src, cache: newPageCache(sharedPages, l.blockSize)}
 	return d, nil
 }
@@ -74,6 +74,7 @@ type kdumpFile struct {
 	order  binary.ByteOrder
 	size   uint64
 	maxPFN PFN
+	ranges []Range  // from the first bitmap
 	ranks  []uint64 // pages in the dump below each rankStep'th page frame
 
 	zstd    *zstd.Decoder
@@ -88,14 +89,13 @@ type zlibState struct {
 
 // readBitmaps goes through both bitmaps once: the RAM of the machine, and the
 // table of ranks.
-func (f *kdumpFile) readBitmaps(src source) ([]Range, error) {
+func (f *kdumpFile) readBitmaps(src source) error {
 	n := (uint64(f.maxPFN) + 7) / 8
 	if n > maxBitmapBytes {
-		return nil, fmt.Errorf("%w: bitmaps of %d bytes, at most %d are read", ErrUnsupported, n, maxBitmapBytes)
+		return fmt.Errorf("%w: bitmaps of %d bytes, at most %d are read", ErrUnsupported, n, maxBitmapBytes)
 	}
-	var ranges []Range
 	add := func(start, end uint64) {
-		ranges = appendMerged(ranges, Range{PhysAddr(start * f.layout.blockSize), PhysAddr(end * f.layout.blockSize)})
+		f.ranges = appendMerged(f.ranges, Range{PhysAddr(start * f.layout.blockSize), PhysAddr(end * f.layout.blockSize)})
 	}
 	err := f.eachWord(src, f.layout.bitmap1(), func(pfn, word uint64) error {
 		for word != 0 {
@@ -107,24 +107,23 @@ func (f *kdumpFile) readBitmaps(src source) ([]Range, error) {
 			}
 			word &^= (1<<length - 1) << first
 		}
-		if len(ranges) > maxRanges {
+		if len(f.ranges) > maxRanges {
 			return fmt.Errorf("first bitmap: %w: more than %d ranges of memory", ErrCorrupt, maxRanges)
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	f.ranks = make([]uint64, 0, uint64(f.maxPFN)/rankStep+1)
 	rank := uint64(0)
-	err = f.eachWord(src, f.layout.bitmap2(), func(pfn, word uint64) error {
+	return f.eachWord(src, f.layout.bitmap2(), func(pfn, word uint64) error {
 		if pfn%rankStep == 0 {
 			f.ranks = append(f.ranks, rank)
 		}
 		rank += uint64(bits.OnesCount64(word))
 		return nil
 	})
-	return ranges, err
 }
 
 // eachWord calls do with each 64 bits of the bitmap at off; bits of page
@@ -173,25 +172,10 @@ func (f *kdumpFile) rank(src source, pfn uint64) (uint64, error) {
 	return n + uint64(bits.OnesCount64(last&(bit-1))), nil
 }
 
-// exists tells whether the machine has the page.
-func (f *kdumpFile) exists(src source, pfn uint64) (bool, error) {
-	if pfn >= uint64(f.maxPFN) {
-		return false, nil
-	}
-	var b [1]byte
-	if _, err := src.readAt(b[:], int64(f.layout.bitmap1()+pfn/8)); err != nil {
-		return false, err
-	}
-	return b[0]&(1<<(pfn%8)) != 0, nil
-}
-
 // readPage uncompresses a page into p. kind is the sentinel of an AddrError.
 func (f *kdumpFile) readPage(src source, p []byte, pfn uint64) (kind, cause error) {
-	ok, err := f.exists(src, pfn)
-	if err != nil {
-		return ErrUnreadable, err
-	}
-	if !ok {
+	// The first bitmap is in memory, as ranges.
+	if pfn >= uint64(f.maxPFN) || !inRanges(f.ranges, PhysAddr(pfn*f.layout.blockSize)) {
 		return ErrHole, nil
 	}
 	index, err := f.rank(src, pfn)
@@ -322,7 +306,7 @@ func (m *kdumpMemory) readPhys(p []byte, addr PhysAddr) (int, error) {
 }
 
 func (m *kdumpMemory) fork() memory {
-	return &kdumpMemory{f: m.f, src: m.src.fork(), cache: newPageCache(readerPages, m.f.layout.blockSize), forks: true}
+	return &kdumpMemory{f: m.f, src: m.src.fork(kdumpReaderWindows), cache: newPageCache(readerPages, m.f.layout.blockSize), forks: true}
 }
 
 func (m *kdumpMemory) close() error {

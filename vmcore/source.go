@@ -20,9 +20,12 @@ const (
 	// sharedWindows is how many windows Dump.ReadPhys keeps: page tables,
 	// struct pages, kernel image and stacks stay mapped during an analysis.
 	sharedWindows = 32
-	// readerWindows is how many windows a Reader keeps: it goes through
-	// memory in order.
-	readerWindows = 2
+	// elfReaderWindows and kdumpReaderWindows are how many windows a Reader
+	// keeps. It goes through memory in order; a kdump file is then read in four
+	// places: second bitmap, descriptors, the shared page of zeros, and data,
+	// each of which may be about to cross into the next window.
+	elfReaderWindows   = 2
+	kdumpReaderWindows = 8
 )
 
 // errFault is the cause of an error when touching a mapped page raised a
@@ -36,7 +39,7 @@ type source interface {
 	// page fails: then it gives the bytes before that page.
 	readAt(p []byte, off int64) (int, error)
 	// fork gives a source for one goroutine that keeps windows of its own.
-	fork() source
+	fork(windows int) source
 	// close gives up the windows, not the file.
 	close() error
 }
@@ -62,7 +65,7 @@ func newSource(r io.ReaderAt, size int64) source {
 type readerSource struct{ r io.ReaderAt }
 
 func (s readerSource) readAt(p []byte, off int64) (int, error) { return readFull(s.r, p, uint64(off)) }
-func (s readerSource) fork() source                            { return s }
+func (s readerSource) fork(int) source                         { return s }
 func (s readerSource) close() error                            { return nil }
 
 // mappedSource reads page data through windows mapped from the file.
@@ -84,8 +87,8 @@ type window struct {
 	dead  bool // dropped from the list: the last user unmaps
 }
 
-func (s *mappedSource) fork() source {
-	return &mappedSource{file: s.file, size: s.size, max: readerWindows, mayRead: s.mayRead}
+func (s *mappedSource) fork(windows int) source {
+	return &mappedSource{file: s.file, size: s.size, max: windows, mayRead: s.mayRead}
 }
 
 func (s *mappedSource) close() error {
