@@ -143,10 +143,10 @@ func (t *teller) event(e script.Event) {
 var (
 	kernelStarts = regexp.MustCompile(`Linux version (\S+)`)
 	kernelPanics = regexp.MustCompile(`Kernel panic - not syncing: (.*)`)
-	// What the crash half of panicroom says: its clock, and the rest.
-	ours     = regexp.MustCompile(`panicroom: \[ *([0-9.]+)\] (.*)`)
-	progress = regexp.MustCompile(`\d% `)
-	ended    = regexp.MustCompile(`reboot: (.*)`)
+	// What the crash half of panicroom says (package crashenv): its clock, the
+	// kind of the line, the rest.
+	ours  = regexp.MustCompile(`panicroom: \[ *([0-9.]+)\] (\w+):? ?(.*)`)
+	ended = regexp.MustCompile(`reboot: (.*)`)
 )
 
 // console tells what matters of the console.
@@ -181,11 +181,17 @@ func (t *teller) console(l vm.Line) {
 		return
 	}
 	if m := ours.FindStringSubmatch(l.Text); m != nil && t.kernels > 1 {
-		if t.terminal && progress.MatchString(m[2]) {
-			t.setStatus(m[2]) // redrawn in place
-			return
+		kind, text := m[2], m[3]
+		switch {
+		case kind == "begin":
+			t.setStatus("panic room: " + text)
+		case kind == "progress" && t.terminal:
+			t.setStatus("panic room: " + text) // redrawn in place
+		case kind == "phase", kind == "progress":
+			t.print("panic room: " + text)
+		default:
+			t.print("panic room: " + kind + ": " + text)
 		}
-		t.print(fmt.Sprintf("panic room, %s s: %s", m[1], m[2]))
 		return
 	}
 	if m := ended.FindStringSubmatch(l.Text); m != nil {

@@ -26,8 +26,11 @@ func story(t *teller) {
 	for _, text := range []string{
 		"[   12.3] Kernel panic - not syncing: sysrq triggered crash",
 		"[    0.000000] Linux version 6.12.107 (debian)",
-		"panicroom: [3.210] phase target: mounted",
-		"panicroom: [5.000] phase dump:  25%  256 MiB of 1 GiB",
+		"panicroom: [3.000] begin target",
+		"[    3.21] panicroom: [3.210] phase target: mounted, 0.20 s",
+		"panicroom: [4.000] begin dump",
+		"panicroom: [5.000] progress dump:  25%  256 MiB of 1 GiB",
+		"panicroom: [6.000] end complete: powers off",
 		"[    9.0] reboot: Power down",
 	} {
 		t.console(vm.Line{Text: text})
@@ -54,8 +57,9 @@ func TestStoryInALog(t *testing.T) {
    1.5 s  # panicroom crash --yes
    1.5 s  Kernel panic - not syncing: sysrq triggered crash
    1.5 s  the panic kernel starts: Linux 6.12.107
-   1.5 s  panic room, 3.210 s: phase target: mounted
-   1.5 s  panic room, 5.000 s: phase dump:  25%  256 MiB of 1 GiB
+   1.5 s  panic room: target: mounted, 0.20 s
+   1.5 s  panic room: dump:  25%  256 MiB of 1 GiB
+   1.5 s  panic room: end: complete: powers off
    1.5 s  end of the machine: Power down
 `
 	if diff := cmp.Diff(want, b.String()); diff != "" {
@@ -92,7 +96,7 @@ func TestStoryOnATerminal(t *testing.T) {
 func TestStoryWithConsoles(t *testing.T) {
 	tell, b := testTeller(false, true)
 	story(tell)
-	for _, want := range []string{"    firmware | OpenSBI", "      kernel | [   12.3] Kernel panic", "panic kernel | panicroom: [3.210]"} {
+	for _, want := range []string{"    firmware | OpenSBI", "      kernel | [   12.3] Kernel panic", "panic kernel | panicroom: [3.000]"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in:\n%s", want, b)
 		}

@@ -104,3 +104,14 @@ func write(s *script.Write) error {
 	}
 	return err
 }
+
+func (g *guest) show(step int, s *script.Show) error {
+	for _, p := range s.Paths {
+		text, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		g.tell(script.Event{Kind: script.Stdout, Step: step, Text: string(text)})
+	}
+	return nil
+}

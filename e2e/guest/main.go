@@ -115,6 +115,8 @@ func (g *guest) step(i int, s script.Step) script.Event {
 		err = patch(s.Patch)
 	case s.Write != nil:
 		err = write(s.Write)
+	case s.Show != nil:
+		err = g.show(i, s.Show)
 	case s.Unmount != nil:
 		sys.Sync()
 		err = sys.Unmount(s.Unmount.Target)

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +32,8 @@ type Scenario struct {
 	// SV is the paging mode of the first kernel: 39, 48 or 57; 0 leaves it to
 	// machine and kernel. A kernel that comes up in another one is an error.
 	SV int
+	// Nodes is the number of memory nodes, 1 if it is 0.
+	Nodes int
 	// Crashkernel is the value of crashkernel=, like "128M" or "256M,high"; ""
 	// gives no such option.
 	Crashkernel string
@@ -49,6 +50,9 @@ type Scenario struct {
 	Files map[string]string
 	Roots []string
 	Steps []script.Step
+	// Stock, if not nil, puts the stock tools into the guest, and an initramfs
+	// for their crash kernel at StockInitrd.
+	Stock *Stock
 
 	// KeepRAM keeps the machine's memory as it was at the end in Outcome.RAM:
 	// outside the crash kernel's own memory that is the dead kernel's.
@@ -156,6 +160,8 @@ func (s *Scenario) Run(ctx context.Context) (*Outcome, error) {
 		err = errors.New("the guest did not come up")
 	case s.SV != 0 && o.Facts.MMU != "sv"+strconv.Itoa(s.SV):
 		err = fmt.Errorf("the kernel came up in %s; want sv%d", o.Facts.MMU, s.SV)
+	case s.Nodes > 1 && o.Facts.Nodes != s.Nodes:
+		err = fmt.Errorf("the kernel sees %d memory nodes; want %d", o.Facts.Nodes, s.Nodes)
 	}
 	if err != nil {
 		return o, fmt.Errorf("scenario %s (files in %s): %w", s.Name, o.Dir, err)
@@ -195,15 +201,16 @@ func (s *Scenario) config(ctx context.Context, o *Outcome) (*vm.Config, error) {
 	default:
 		return nil, fmt.Errorf("sv%d is no paging mode", s.SV)
 	}
-	if s.SV == 57 {
-		// Newer kernels take no more levels than the device tree offers, and
-		// QEMU 7.2 offers four of the five that it has.
+	if s.SV != 0 || s.Nodes > 1 {
 		dtb, err := vm.DeviceTree(ctx, *c)
 		if err != nil {
 			return nil, err
 		}
+		if dtb, err = editDTB(dtb, s.SV, s.Nodes); err != nil {
+			return nil, err
+		}
 		c.DTB = filepath.Join(o.Dir, "machine.dtb")
-		if err := os.WriteFile(c.DTB, mmuType.ReplaceAll(dtb, []byte("riscv,sv57\x00")), 0o600); err != nil {
+		if err := os.WriteFile(c.DTB, dtb, 0o600); err != nil {
 			return nil, err
 		}
 	}
@@ -218,17 +225,11 @@ func (s *Scenario) config(ctx context.Context, o *Outcome) (*vm.Config, error) {
 
 	root := newInitramfs()
 	root.files["/init"] = guest
-	root.files[s.Kernel.Image] = s.Kernel.ImagePath()
 	play := &script.Script{Steps: s.Steps}
-	modules, err := s.Kernel.moduleFiles("virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "ext4")
-	if err != nil {
+	if play.Modules, err = s.modules(root); err != nil {
 		return nil, err
 	}
-	for _, m := range modules {
-		at := filepath.Join(s.Kernel.Modules, m)
-		root.files[at] = filepath.Join(s.Kernel.ModulesDir(), m)
-		play.Modules = append(play.Modules, at)
-	}
+	root.files[s.Kernel.Image] = s.Kernel.ImagePath()
 	indexes, err := filepath.Glob(filepath.Join(s.Kernel.ModulesDir(), "modules.*"))
 	if err != nil {
 		return nil, err
@@ -255,15 +256,54 @@ func (s *Scenario) config(ctx context.Context, o *Outcome) (*vm.Config, error) {
 		c.Disks = []vm.Disk{{Path: o.Disk, Serial: DiskSerial, ReadOnly: s.Disk.ReadOnly}}
 		play.Mounts = []script.Mount{{Serial: DiskSerial, Target: CrashDir, Type: "ext4", ReadOnly: s.Disk.ReadOnly}}
 	}
+	if s.Stock != nil {
+		if err := s.stock(o, root, guest, play); err != nil {
+			return nil, err
+		}
+	}
 	if err := root.script(play); err != nil {
 		return nil, err
 	}
 	return c, root.save(c.Initrd)
 }
 
-// mmuType is the mmu-type property's value in a flattened device tree; all of
-// its values have the same length.
-var mmuType = regexp.MustCompile("riscv,sv(39|48|57)\x00")
+// modules puts the modules that any guest needs into root and returns their
+// paths there, in the order of loading.
+func (s *Scenario) modules(root *initramfs) ([]string, error) {
+	modules, err := s.Kernel.moduleFiles("virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "ext4")
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, m := range modules {
+		at := filepath.Join(s.Kernel.Modules, m)
+		root.files[at] = filepath.Join(s.Kernel.ModulesDir(), m)
+		paths = append(paths, at)
+	}
+	return paths, nil
+}
+
+// stock puts the stock tools into root, and the initramfs of their crash kernel.
+func (s *Scenario) stock(o *Outcome, root *initramfs, guest string, first *script.Script) error {
+	tools, err := s.Stock.files()
+	if err != nil {
+		return err
+	}
+	crash := newInitramfs()
+	maps.Copy(root.files, tools)
+	maps.Copy(crash.files, tools)
+	crash.files["/init"] = guest
+	play := &script.Script{Steps: s.Stock.Steps, Mounts: first.Mounts, Prefix: stockPrefix}
+	if play.Modules, err = s.modules(crash); err != nil {
+		return err
+	}
+	if err := crash.script(play); err != nil {
+		return err
+	}
+	path := filepath.Join(o.Dir, "crash-initrd")
+	root.files[StockInitrd] = path
+	return crash.save(path)
+}
 
 // events takes apart what the guest says on its port.
 type events struct {

@@ -43,6 +43,7 @@ type Step struct {
 	Fill    *Fill    `json:"fill,omitempty"`
 	Patch   *Patch   `json:"patch,omitempty"`
 	Write   *Write   `json:"write,omitempty"`
+	Show    *Show    `json:"show,omitempty"`
 	Unmount *Unmount `json:"unmount,omitempty"`
 }
 
@@ -95,6 +96,11 @@ type Write struct {
 	Size int64  `json:"size,omitempty"`
 	// Random are so many bytes of noise instead of Data, the same in each run.
 	Random int64 `json:"random,omitempty"`
+}
+
+// Show sends the contents of files as standard output.
+type Show struct {
+	Paths []string `json:"paths"`
 }
 
 // Unmount takes a filesystem away.
