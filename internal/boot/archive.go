@@ -1,121 +1,78 @@
 package boot
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path"
 	"strings"
-
-	"github.com/cavaliergopher/cpio"
 )
 
-// Archive writes an initramfs: a cpio archive in "newc" format, as
-// Documentation/driver-api/early-userspace/buffer-format.rst of Linux 7.2
-// describes it. The same calls make the same bytes: there are no times, owners
-// or inode numbers of this machine in it.
+// Archive writes an initramfs: a cpio archive in the "newc" format (kernel:
+// Documentation/driver-api/early-userspace/buffer-format.rst, 6.12). The same
+// calls give the same bytes: there are no times, owners or inode numbers of the
+// machine in it.
 //
-// There are no device nodes: the archive that is built into every kernel has
-// /dev/console (usr/default_cpio_list), and devtmpfs has the rest.
+// It is ours, and not that of cavaliergopher/cpio, because that one cannot
+// write the number of a device node; the tests read the result with it.
 type Archive struct {
-	w     *cpio.Writer
-	count *countingWriter
-	dirs  map[string]bool
-	inode int64
+	w     io.Writer
+	size  int64
 	files int64 // bytes of the files, rounded up to pages
+	inode uint32
+	known map[string]bool // names written; true for directories
+	err   error           // of the writer: what is written is broken
 }
 
 // archivePage is what a file is rounded up to in the tmpfs that it is unpacked to.
 const archivePage = 4096
 
+// ErrArchive is wrapped by errors about what cannot be put into an archive.
+var ErrArchive = errors.New("initramfs")
+
+// Types of files, include/uapi/linux/stat.h.
+const (
+	typeMask    = 0o170000
+	typeDir     = 0o040000
+	typeChar    = 0o020000
+	typeFile    = 0o100000
+	typeSymlink = 0o120000
+)
+
+// maxName is the kernel's PATH_MAX, NUL included (init/initramfs.c do_header).
+const maxName = 4096
+
 // NewArchive begins an archive.
 func NewArchive(w io.Writer) *Archive {
-	count := &countingWriter{w: w}
-	return &Archive{w: cpio.NewWriter(count), count: count, dirs: map[string]bool{}}
+	return &Archive{w: w, known: map[string]bool{}}
 }
 
-type countingWriter struct {
-	w io.Writer
-	n int64
-}
+// Size is the number of bytes of the archive so far.
+func (a *Archive) Size() int64 { return a.size }
 
-func (c *countingWriter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
-}
+// Unpacked is the memory that the files take once the kernel has unpacked them,
+// in bytes: whole pages.
+func (a *Archive) Unpacked() int64 { return a.files }
 
-// name takes an absolute path to the archive's form, without the first slash.
-func (a *Archive) name(file string) (string, error) {
-	clean := path.Clean("/" + file)
-	if clean == "/" || len(clean) > 1024 || strings.ContainsRune(clean, 0) {
-		return "", fmt.Errorf("initramfs: %q cannot be the name of a file", file)
-	}
-	return clean[1:], nil
-}
-
-func (a *Archive) header(name string, mode cpio.FileMode, size int64, link string) error {
-	a.inode++
-	links := 1
-	if mode&cpio.ModeType == cpio.TypeDir {
-		links = 2
-	}
-	return a.w.WriteHeader(&cpio.Header{
-		Name: name, Linkname: link, Links: links, Size: size, Mode: mode, Inode: a.inode,
-	})
-}
-
-// Dir adds a directory with mode 0755, and those above it. One that is there
-// already is left alone.
+// Dir adds a directory with mode 0755; one that is there already is left alone.
+// Like all other calls it adds the missing directories above, too.
 func (a *Archive) Dir(dir string) error {
-	name, err := a.name(dir)
-	if err != nil {
+	name, err := a.enter(dir)
+	if err != nil || a.known[name] {
 		return err
 	}
-	if a.dirs[name] {
-		return nil
-	}
-	if up := path.Dir(name); up != "." {
-		if err := a.Dir(up); err != nil {
-			return err
-		}
-	}
-	if err := a.header(name, cpio.TypeDir|0o755, 0, ""); err != nil {
-		return fmt.Errorf("initramfs: directory %s: %w", name, err)
-	}
-	a.dirs[name] = true
-	return nil
+	return a.entry(name, header{mode: typeDir | 0o755, links: 2}, nil, 0)
 }
 
-// parents adds the directories above name.
-func (a *Archive) parents(name string) error {
-	if up := path.Dir(name); up != "." {
-		return a.Dir(up)
-	}
-	return nil
-}
-
-// File adds a regular file of exactly size bytes with the permissions perm, and
-// the directories above it.
+// File adds a regular file of exactly size bytes with the permissions perm.
 func (a *Archive) File(file string, perm uint32, size int64, r io.Reader) error {
-	name, err := a.name(file)
+	name, err := a.enter(file)
 	if err != nil {
 		return err
 	}
-	if size < 0 || size > 1<<32-1 {
-		return fmt.Errorf("initramfs: %s: %d bytes do not fit the archive's 32-bit sizes", name, size)
-	}
-	if err := a.parents(name); err != nil {
+	if err := a.entry(name, header{mode: typeFile | perm&0o7777, links: 1}, r, size); err != nil {
 		return err
-	}
-	if err := a.header(name, cpio.TypeReg|cpio.FileMode(perm&0o7777), size, ""); err != nil {
-		return fmt.Errorf("initramfs: %s: %w", name, err)
-	}
-	n, err := io.Copy(a.w, io.LimitReader(r, size))
-	if err != nil {
-		return fmt.Errorf("initramfs: %s: %w", name, err)
-	}
-	if n != size {
-		return fmt.Errorf("initramfs: %s ended after %d of %d bytes: %w", name, n, size, io.ErrUnexpectedEOF)
 	}
 	a.files += (size + archivePage - 1) / archivePage * archivePage
 	return nil
@@ -123,35 +80,120 @@ func (a *Archive) File(file string, perm uint32, size int64, r io.Reader) error 
 
 // Symlink adds a symbolic link to target.
 func (a *Archive) Symlink(target, link string) error {
-	name, err := a.name(link)
+	name, err := a.enter(link)
 	if err != nil {
 		return err
 	}
-	if err := a.parents(name); err != nil {
+	if target == "" || len(target) >= maxName || strings.Contains(target, "\x00") {
+		return fmt.Errorf("%w: link %s: target %q", ErrArchive, name, target)
+	}
+	return a.entry(name, header{mode: typeSymlink | 0o777, links: 1}, strings.NewReader(target), int64(len(target)))
+}
+
+// CharDevice adds a character device node.
+//
+// /dev/console (5, 1) belongs in every initramfs: the kernel opens it for PID 1
+// before that runs (init/main.c console_on_rootfs, 6.12), and a Go program that
+// starts without its three descriptors and without /dev/null aborts. The
+// archive built into most kernels has the node (usr/default_cpio_list), but a
+// kernel built with CONFIG_INITRAMFS_SOURCE need not.
+func (a *Archive) CharDevice(file string, perm, major, minor uint32) error {
+	name, err := a.enter(file)
+	if err != nil {
 		return err
 	}
-	// The target is the content.
-	err = a.header(name, cpio.TypeSymlink|0o777, int64(len(target)), target)
-	if err == nil {
-		_, err = io.WriteString(a.w, target)
+	return a.entry(name, header{mode: typeChar | perm&0o7777, links: 1, major: major, minor: minor}, nil, 0)
+}
+
+// Close writes the trailer. It does not close the writer below.
+func (a *Archive) Close() error {
+	if a.err != nil {
+		return a.err
 	}
-	if err != nil {
-		return fmt.Errorf("initramfs: link %s: %w", name, err)
+	if err := a.raw("TRAILER!!!", header{links: 1}, nil, 0); err != nil {
+		return err
 	}
+	a.err = fmt.Errorf("%w: archive is closed", ErrArchive)
 	return nil
 }
 
-// Size is the number of bytes of the archive so far.
-func (a *Archive) Size() int64 { return a.count.n }
-
-// Unpacked is the memory that the files take once the kernel has unpacked them,
-// in bytes: whole pages.
-func (a *Archive) Unpacked() int64 { return a.files }
-
-// Close ends the archive. It does not close the writer below.
-func (a *Archive) Close() error {
-	if err := a.w.Close(); err != nil {
-		return fmt.Errorf("initramfs: %w", err)
+// enter checks a name ("init", "/init" and "./init" are the same) and adds the
+// missing parents.
+func (a *Archive) enter(name string) (string, error) {
+	if a.err != nil {
+		return "", a.err
 	}
-	return nil
+	clean := strings.TrimPrefix(path.Clean("/"+name), "/")
+	// The kernel unpacks where it is told: no way out, and no way to end.
+	if clean == "" || len(clean) >= maxName || strings.Contains(clean, "\x00") || clean == "TRAILER!!!" {
+		return "", fmt.Errorf("%w: name %q", ErrArchive, name)
+	}
+	if parent := path.Dir(clean); parent != "." {
+		if dir, ok := a.known[parent]; ok && !dir {
+			return "", fmt.Errorf("%w: %s is below %s, which is no directory", ErrArchive, clean, parent)
+		} else if !ok {
+			if err := a.Dir(parent); err != nil {
+				return "", err
+			}
+		}
+	}
+	return clean, nil
+}
+
+func (a *Archive) entry(name string, h header, body io.Reader, size int64) error {
+	if _, ok := a.known[name]; ok {
+		return fmt.Errorf("%w: %s is there already", ErrArchive, name)
+	}
+	a.known[name] = h.mode&typeMask == typeDir
+	a.inode++
+	h.inode = a.inode
+	return a.raw(name, h, body, size)
+}
+
+// header is what varies in the header of an entry.
+type header struct {
+	inode, mode, links uint32
+	major, minor       uint32 // of a device node
+}
+
+// raw writes one entry: 110 bytes of header in hexadecimal, the name and its
+// NUL, the body; name and body end at multiples of 4 bytes. An error stays.
+func (a *Archive) raw(name string, h header, body io.Reader, size int64) error {
+	if size < 0 || size > math.MaxUint32 {
+		return fmt.Errorf("%w: %s has %d bytes, the format ends at %d", ErrArchive, name, size, uint32(math.MaxUint32))
+	}
+	b := []byte("070701")
+	for _, v := range [...]uint32{
+		h.inode, h.mode, 0, 0, h.links, 0, uint32(size),
+		0, 0, h.major, h.minor, uint32(len(name) + 1), 0,
+	} {
+		b = fmt.Appendf(b, "%08x", v)
+	}
+	b = append(b, name...)
+	b = append(b, 0)
+	b = append(b, make([]byte, -len(b)&3)...)
+	a.write(name, b)
+	if size > 0 && a.err == nil {
+		n, err := io.CopyN(a.w, body, size)
+		a.size += n
+		if err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			a.err = fmt.Errorf("%w: %s: %d of %d bytes: %w", ErrArchive, name, n, size, err)
+		}
+	}
+	a.write(name, make([]byte, -size&3))
+	return a.err
+}
+
+func (a *Archive) write(name string, b []byte) {
+	if a.err != nil || len(b) == 0 {
+		return
+	}
+	n, err := a.w.Write(b)
+	a.size += int64(n)
+	if err != nil {
+		a.err = fmt.Errorf("%w: %s: %w", ErrArchive, name, err)
+	}
 }

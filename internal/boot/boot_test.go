@@ -89,7 +89,7 @@ func TestArchiveRefusesShortFiles(t *testing.T) {
 
 func TestCodecs(t *testing.T) {
 	plain := bytes.Repeat([]byte("panic room "), 1000)
-	for _, codec := range []Codec{None, Gzip, Zstd} {
+	for _, codec := range []Codec{None, Gzip, Zstd, XZ} {
 		var b bytes.Buffer
 		w, err := Compress(&b, codec)
 		if err != nil {
@@ -115,8 +115,8 @@ func TestCodecs(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Compress(io.Discard, XZ); !errors.Is(err, ErrCodec) {
-		t.Errorf("Compress(xz) = %v; want %v", err, ErrCodec)
+	if _, err := Compress(io.Discard, "rar"); !errors.Is(err, ErrCodec) {
+		t.Errorf("Compress(rar) = %v; want %v", err, ErrCodec)
 	}
 }
 
@@ -127,7 +127,8 @@ func TestChoiceOfCodecs(t *testing.T) {
 	}{
 		{"", None, None},
 		{"CONFIG_RD_ZSTD CONFIG_RD_GZIP CONFIG_MODULE_DECOMPRESS CONFIG_MODULE_COMPRESS_XZ", Zstd, XZ}, // Debian 13
-		{"CONFIG_RD_GZIP CONFIG_MODULE_COMPRESS_XZ", Gzip, None},
+		{"CONFIG_RD_GZIP CONFIG_RD_XZ CONFIG_MODULE_COMPRESS_XZ", Gzip, None},
+		{"CONFIG_RD_XZ", XZ, None},
 		{"CONFIG_MODULE_DECOMPRESS CONFIG_MODULE_COMPRESS_ZSTD", None, Zstd},
 	} {
 		config := func(symbol string) (string, bool) {

@@ -45,7 +45,7 @@ func InitramfsCodec(config ConfigValue) Codec {
 	for _, c := range []struct {
 		symbol string
 		codec  Codec
-	}{{"CONFIG_RD_ZSTD", Zstd}, {"CONFIG_RD_GZIP", Gzip}} {
+	}{{"CONFIG_RD_ZSTD", Zstd}, {"CONFIG_RD_GZIP", Gzip}, {"CONFIG_RD_XZ", XZ}} {
 		if v, _ := config(c.symbol); v == "y" {
 			return c.codec
 		}
@@ -79,8 +79,7 @@ type nopCloser struct{ io.Writer }
 func (nopCloser) Close() error { return nil }
 
 // Compress returns a writer that compresses to w with a window of 128 KiB or
-// less. Close ends the stream and leaves w open. Codecs to write are None, Gzip
-// and Zstd.
+// less. Close ends the stream and leaves w open.
 func Compress(w io.Writer, codec Codec) (io.WriteCloser, error) {
 	switch codec {
 	case None:
@@ -90,6 +89,9 @@ func Compress(w io.Writer, codec Codec) (io.WriteCloser, error) {
 	case Zstd:
 		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedBestCompression),
 			zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1))
+	case XZ:
+		// The kernel's decoder knows no other checksum (lib/xz/xz_dec_stream.c, 6.12).
+		return xz.WriterConfig{DictCap: window, CheckSum: xz.CRC32}.NewWriter(w)
 	}
 	return nil, fmt.Errorf("%w: %q", ErrCodec, codec)
 }
