@@ -3,6 +3,7 @@ package boot
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -23,6 +24,7 @@ func TestArchive(t *testing.T) {
 			a.Dir("/lib/modules"),
 			a.Dir("/proc"),
 			a.Symlink("/init", "/bin/panicroom"),
+			a.CharDevice("/dev/console", 0o600, 5, 1),
 			a.Close(),
 		} {
 			if err != nil {
@@ -71,9 +73,63 @@ func TestArchive(t *testing.T) {
 		{"proc", "", "", cpio.TypeDir | 0o755},
 		{"bin", "", "", cpio.TypeDir | 0o755},
 		{"bin/panicroom", "/init", "", cpio.TypeSymlink | 0o777},
+		{"dev", "", "", cpio.TypeDir | 0o755},
+		{"dev/console", "", "", cpio.TypeChar | 0o600},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("archive (-want +got):\n%s", diff)
+	}
+}
+
+// TestArchiveBytes holds the format to its words: what the reader above does
+// not show.
+func TestArchiveBytes(t *testing.T) {
+	var b bytes.Buffer
+	a := NewArchive(&b)
+	if err := errors.Join(a.CharDevice("console", 0o600, 5, 0x101), a.Close()); err != nil {
+		t.Fatal(err)
+	}
+	want := "070701" + // magic
+		"00000001" + "00002180" + "00000000" + "00000000" + "00000001" + // inode, mode, uid, gid, links
+		"00000000" + "00000000" + "00000000" + "00000000" + // mtime, size, device of the file
+		"00000005" + "00000101" + "00000008" + "00000000" + // number of the node, length of the name, check
+		"console\x00\x00\x00" +
+		"070701" + strings.Repeat("0", 4*8) + "00000001" + strings.Repeat("0", 6*8) + "0000000b" + "00000000" +
+		"TRAILER!!!\x00\x00\x00\x00"
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Errorf("archive (-want +got):\n%s", diff)
+	}
+}
+
+func TestArchiveRefuses(t *testing.T) {
+	a := NewArchive(io.Discard)
+	none := strings.NewReader("")
+	if err := errors.Join(a.File("/dir/file", 0o644, 0, none), a.Dir("/dir"), a.Dir("dir")); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"the same file":     a.File("dir/./file", 0o644, 0, none),
+		"a directory there": a.Dir("/dir/file"),
+		"a file there":      a.File("/dir", 0o644, 0, none),
+		"below a file":      a.File("/dir/file/x", 0o644, 0, none),
+		"the root":          a.File("/", 0o644, 0, none),
+		"out of the root":   a.File("/../..", 0o644, 0, none),
+		"the trailer":       a.File("TRAILER!!!", 0o644, 0, none),
+		"a NUL":             a.File("a\x00b", 0o644, 0, none),
+		"a long name":       a.File(strings.Repeat("a", 4096), 0o644, 0, none),
+		"a large file":      a.File("large", 0o644, 1<<32, none),
+		"a negative size":   a.File("negative", 0o644, -1, none),
+		"an empty link":     a.Symlink("", "link"),
+	} {
+		if !errors.Is(err, ErrArchive) {
+			t.Errorf("%s: %v; want %v", what, err, ErrArchive)
+		}
+	}
+	if err := errors.Join(a.File("after", 0o644, 0, none), a.Close()); err != nil {
+		t.Errorf("a refusal spoiled the archive: %v", err)
+	}
+	if err := a.File("closed", 0o644, 0, none); !errors.Is(err, ErrArchive) {
+		t.Errorf("File after Close: %v", err)
 	}
 }
 
@@ -162,11 +218,19 @@ kernel/drivers/block/virtio_blk.ko.xz:
 kernel/a-b.ko: kernel/c.ko
 kernel/c.ko: kernel/a-b.ko
 kernel/broken.ko: kernel/missing.ko
+kernel/host.ko: kernel/core.ko
+kernel/core.ko:
+kernel/late.ko:
+kernel/weak.ko:
+kernel/wishful.ko:
 `)},
 		"modules.builtin": {Data: []byte("kernel/drivers/virtio/virtio.ko\n")},
-		"modules.softdep": {Data: []byte("# Soft dependencies\nsoftdep ext4 pre: crc32c nothing\n")},
-		"modules.alias":   {Data: []byte("alias crc32c crc32c_generic\nalias virtio:d00000002v* virtio_blk\nalias fs-ext4 ext4\n")},
-		"kernel/c.ko":     {Data: []byte("module c")},
+		"modules.softdep": {Data: []byte("# Soft dependencies\nsoftdep ext4 pre: crc32c nothing\n" +
+			"softdep core pre: host post: late\nsoftdep wishful pre: broken\n")},
+		"modules.weakdep":         {Data: []byte("weakdep late weak\n")},
+		"modules.alias":           {Data: []byte("alias crc32c crc32c_generic\nalias virtio:d00000002v* virtio_blk\nalias fs-ext4 ext4\nalias lib-crc both\n")},
+		"modules.builtin.modinfo": {Data: []byte("virtio.license=GPL\x00virtio.alias=pci:v00001AF4d*\x00virtio.alias=lib-crc\x00")},
+		"kernel/c.ko":             {Data: []byte("module c")},
 	}
 	return m
 }
@@ -185,6 +249,13 @@ func TestClosure(t *testing.T) {
 		{[]string{"ext4"}, "crc32c_generic mbcache jbd2 crc16 ext4"},
 		{[]string{"jbd2", "ext4", "jbd2"}, "jbd2 crc32c_generic mbcache crc16 ext4"},
 		{[]string{"a_b"}, "c a_b"},
+		{[]string{"fs-ext4", "virtio:d00000002v00001AF4"}, "crc32c_generic mbcache jbd2 crc16 ext4 virtio_blk"},
+		{[]string{"pci:v00001AF4d00001000"}, ""}, // built in, by alias
+		{[]string{"lib-crc"}, ""},
+		// What core wants before it needs core itself; late wants weak.
+		{[]string{"core"}, "core weak late host"},
+		{[]string{"host"}, "core weak late host"},
+		{[]string{"wishful"}, "wishful"}, // its wish is broken
 	} {
 		got, err := mods.Closure(c.names...)
 		if err != nil {
@@ -199,7 +270,7 @@ func TestClosure(t *testing.T) {
 			t.Errorf("Closure(%q) = %q; want %q", c.names, s, c.want)
 		}
 	}
-	for _, name := range []string{"nosuch", "broken"} {
+	for _, name := range []string{"nosuch", "broken", "virtio:d00000001v00001AF4", "nothing"} {
 		if _, err := mods.Closure(name); !errors.Is(err, ErrNoModule) {
 			t.Errorf("Closure(%q) = %v; want %v", name, err, ErrNoModule)
 		}
@@ -213,6 +284,12 @@ func TestByAlias(t *testing.T) {
 	}
 	if got := mods.ByAlias("virtio:d00000002v00001AF4"); !slices.Equal(got, []string{"virtio_blk"}) {
 		t.Errorf("ByAlias(block device) = %q", got)
+	}
+	if got := mods.ByAlias("lib-crc"); !slices.Equal(got, []string{"both", "virtio"}) || !mods.Builtin("virtio") {
+		t.Errorf("ByAlias(lib-crc) = %q; want the built-in one last", got)
+	}
+	if m, _ := mods.Lookup("ext4"); !slices.Equal(m.Deps, []string{"mbcache", "jbd2", "crc16"}) {
+		t.Errorf("ext4 needs %q, in this order", m.Deps)
 	}
 	if got := mods.ByAlias("virtio:d00000001v00001AF4"); len(got) != 0 {
 		t.Errorf("ByAlias(network) = %q; want none", got)
@@ -297,16 +374,19 @@ func TestMatch(t *testing.T) {
 
 func FuzzModules(f *testing.F) {
 	fsys := tree()
-	f.Add(fsys["modules.dep"].Data, fsys["modules.softdep"].Data, fsys["modules.alias"].Data)
-	f.Add([]byte("a.ko: a.ko\n"), []byte("softdep a pre: a post: a\n"), []byte("alias [ a\n"))
-	f.Fuzz(func(t *testing.T, dep, soft, alias []byte) {
+	modinfo := fsys["modules.builtin.modinfo"].Data
+	f.Add(fsys["modules.dep"].Data, fsys["modules.softdep"].Data, fsys["modules.alias"].Data, modinfo)
+	f.Add([]byte("a.ko: a.ko\n"), []byte("softdep a pre: a post: a\n"), []byte("alias [ a\n"), modinfo)
+	f.Add([]byte("a.ko: b.ko\nb.ko:\nc.ko: a.ko\n"), []byte("softdep b pre: c post: a\n"), []byte("alias c a\n"), modinfo)
+	f.Fuzz(func(t *testing.T, dep, soft, alias, modinfo []byte) {
 		mods, err := OpenModules(fstest.MapFS{
 			"modules.dep": {Data: dep}, "modules.softdep": {Data: soft}, "modules.alias": {Data: alias},
+			"modules.builtin.modinfo": {Data: modinfo},
 		})
+		if (err == nil) != (mods != nil) {
+			t.Fatalf("OpenModules = %v, %v", mods, err)
+		}
 		if err != nil {
-			if mods != nil {
-				t.Fatal("a tree and an error")
-			}
 			return
 		}
 		for name := range mods.modules {
@@ -314,15 +394,92 @@ func FuzzModules(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if len(got) > len(mods.modules) {
-				t.Fatalf("Closure(%q) has %d modules of %d", name, len(got), len(mods.modules))
+			at := map[string]int{}
+			for i, m := range got {
+				if _, twice := at[m.Name]; twice {
+					t.Fatalf("Closure(%q) has %q twice", name, m.Name)
+				}
+				at[m.Name] = i
 			}
-			if !mods.Builtin(name) && got[len(got)-1].Name != name {
-				t.Fatalf("Closure(%q) does not end with it", name)
+			if _, ok := at[name]; !ok {
+				t.Fatalf("Closure(%q) is without it", name)
+			}
+			for _, m := range got {
+				for _, d := range m.Deps {
+					if i, ok := at[d]; !ok || i > at[m.Name] && !inCircle(mods, d, m.Name) {
+						t.Fatalf("Closure(%q): %q comes before %q, which it needs", name, m.Name, d)
+					}
+				}
 			}
 		}
 		mods.ByAlias("virtio:d00000002v00001AF4")
 	})
+}
+
+// inCircle tells whether from needs to, at any distance.
+func inCircle(mods *ModuleTree, from, to string) bool {
+	seen := map[string]bool{}
+	var reach func(string) bool
+	reach = func(name string) bool {
+		if name == to {
+			return true
+		}
+		if seen[name] {
+			return false
+		}
+		seen[name] = true
+		return slices.ContainsFunc(mods.modules[name].Deps, reach)
+	}
+	return reach(from)
+}
+
+// matchSlowly is what Match must say, in the plainest way, for patterns of
+// literals, ? and *.
+func matchSlowly(pattern, name string) bool {
+	switch {
+	case pattern == "":
+		return name == ""
+	case pattern[0] == '*':
+		return matchSlowly(pattern[1:], name) || name != "" && matchSlowly(pattern, name[1:])
+	case name == "":
+		return false
+	}
+	return (pattern[0] == '?' || pattern[0] == name[0]) && matchSlowly(pattern[1:], name[1:])
+}
+
+func FuzzMatch(f *testing.F) {
+	f.Add("a*b*c", "axxbyybzc")
+	f.Add("*[!a-f]?", "xg1")
+	f.Add("[", "[")
+	f.Fuzz(func(t *testing.T, pattern, name string) {
+		got := Match(pattern, name)
+		if a := newAlias(pattern, "m"); a.matches(name) != got {
+			t.Fatalf("the alias %q matches %q: %v; Match says %v", pattern, name, !got, got)
+		}
+		if len(pattern) > 12 || len(name) > 12 || strings.ContainsAny(pattern, `[\\`) {
+			return
+		}
+		if want := matchSlowly(pattern, name); got != want {
+			t.Fatalf("Match(%q, %q) = %v; want %v", pattern, name, got, want)
+		}
+	})
+}
+
+func BenchmarkByAlias(b *testing.B) {
+	var aliases strings.Builder
+	for i := range 20000 {
+		fmt.Fprintf(&aliases, "alias pci:v%08Xd*sv*sd*bc*sc*i* m%d\n", i, i%500)
+	}
+	mods, err := OpenModules(fstest.MapFS{"modules.dep": {}, "modules.alias": {Data: []byte(aliases.String())}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if got := mods.ByAlias("pci:v00001AF4d00001000sv00001AF4sd00000001bc01sc06i01"); len(got) != 1 {
+			b.Fatalf("ByAlias = %q", got)
+		}
+	}
 }
 
 func BenchmarkMatch(b *testing.B) {

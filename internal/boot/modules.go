@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -27,28 +28,46 @@ const (
 
 // Module is one file of a module tree.
 type Module struct {
-	Name  string // as the kernel spells it, with underscores
-	Path  string // below the tree, like kernel/fs/ext4/ext4.ko.xz
-	Codec Codec  // of the file
+	Name  string   // as the kernel spells it, with underscores
+	Path  string   // below the tree, like kernel/fs/ext4/ext4.ko.xz
+	Codec Codec    // of the file
+	Deps  []string // names of all that must be loaded before, in that order
 }
 
 // ModuleTree is the directory /lib/modules/RELEASE of a kernel. Its indexes are
 // the text files of depmod(8), kmod 34: modules.dep, modules.softdep,
-// modules.alias, modules.builtin.
+// modules.weakdep, modules.alias, modules.builtin, modules.builtin.modinfo.
 type ModuleTree struct {
 	fsys    fs.FS
-	modules map[string]*moduleEntry // by name
+	modules map[string]Module // by name
 	builtin map[string]bool
-	soft    map[string][]string // pre and post dependencies, as written
+	soft    map[string]softDeps // by name
 	aliases []alias
 }
 
-type moduleEntry struct {
-	Module
-	deps []string // names, in the order of modules.dep: a later one first
+// softDeps are what a module would like to have before and after it, as
+// written: names or aliases.
+type softDeps struct{ pre, post []string }
+
+type alias struct {
+	pattern string
+	literal int // that many first bytes of pattern stand for themselves
+	module  string
 }
 
-type alias struct{ pattern, module string }
+func newAlias(pattern, module string) alias {
+	literal := strings.IndexAny(pattern, `*?[\`)
+	if literal < 0 {
+		literal = len(pattern)
+	}
+	return alias{pattern, literal, ModuleName(module)}
+}
+
+// matches tells whether a name has the shape of the alias. There are 20,000 of
+// them, and nearly all differ in their first bytes.
+func (a alias) matches(name string) bool {
+	return strings.HasPrefix(name, a.pattern[:a.literal]) && Match(a.pattern[a.literal:], name[a.literal:])
+}
 
 // ModuleName is the kernel's name of the module in a file, or written by a
 // person: without directory and suffixes, with underscores.
@@ -62,12 +81,16 @@ func ModuleName(file string) string {
 func OpenModules(fsys fs.FS) (*ModuleTree, error) {
 	t := &ModuleTree{
 		fsys:    fsys,
-		modules: map[string]*moduleEntry{},
+		modules: map[string]Module{},
 		builtin: map[string]bool{},
-		soft:    map[string][]string{},
+		soft:    map[string]softDeps{},
 	}
 	if err := t.index("modules.dep", t.depLine); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrModuleTree, err)
+		err = fmt.Errorf("%w: %w", ErrModuleTree, err)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = &hinted{err, "install the package of that kernel; for one built by hand: make modules_install && depmod RELEASE"}
+		}
+		return nil, err
 	}
 	for _, index := range []struct {
 		name string
@@ -75,14 +98,27 @@ func OpenModules(fsys fs.FS) (*ModuleTree, error) {
 	}{
 		{"modules.builtin", t.builtinLine},
 		{"modules.softdep", t.softLine},
+		{"modules.weakdep", t.weakLine},
 		{"modules.alias", t.aliasLine},
 	} {
 		if err := t.index(index.name, index.line); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%w: %w", ErrModuleTree, err)
 		}
 	}
+	if err := t.modinfo(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", ErrModuleTree, err)
+	}
 	return t, nil
 }
+
+// hinted is an error with advice.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h *hinted) Unwrap() error   { return h.error }
+func (h *hinted) Hints() []string { return []string{h.hint} }
 
 // index hands each line of an index file to parse.
 func (t *ModuleTree) index(name string, parse func(string) error) error {
@@ -131,11 +167,13 @@ func (t *ModuleTree) depLine(line string) error {
 	if len(t.modules) >= maxModules {
 		return fmt.Errorf("more than %d modules", maxModules)
 	}
-	e := &moduleEntry{Module: Module{Name: ModuleName(file), Path: file, Codec: codec}}
+	m := Module{Name: ModuleName(file), Path: file, Codec: codec}
 	for dep := range strings.FieldsSeq(deps) {
-		e.deps = append(e.deps, ModuleName(dep))
+		m.Deps = append(m.Deps, ModuleName(dep))
 	}
-	t.modules[e.Name] = e
+	// The last one must be loaded first.
+	slices.Reverse(m.Deps)
+	t.modules[m.Name] = m
 	return nil
 }
 
@@ -144,18 +182,43 @@ func (t *ModuleTree) builtinLine(line string) error {
 	return nil
 }
 
-// softLine reads "softdep NAME pre: a b post: c".
+// softLine reads "softdep NAME pre: a b post: c". Words before any "pre:" say
+// nothing to modprobe.d(5), but there are modules (cifs) that mean it, and one
+// module too many does no harm.
 func (t *ModuleTree) softLine(line string) error {
 	fields := strings.Fields(line)
 	if len(fields) < 2 || fields[0] != "softdep" {
 		return fmt.Errorf("not a soft dependency: %.80q", line)
 	}
 	name := ModuleName(fields[1])
+	s := t.soft[name]
+	list := &s.pre
 	for _, f := range fields[2:] {
-		if f != "pre:" && f != "post:" {
-			t.soft[name] = append(t.soft[name], f)
+		switch f {
+		case "pre:":
+			list = &s.pre
+		case "post:":
+			list = &s.post
+		default:
+			*list = append(*list, f)
 		}
 	}
+	t.soft[name] = s
+	return nil
+}
+
+// weakLine reads "weakdep NAME a b": what a module asks modprobe for while it
+// runs. In a crash kernel there is no modprobe to ask, so it must be there
+// before.
+func (t *ModuleTree) weakLine(line string) error {
+	fields := strings.Fields(line)
+	if len(fields) < 2 || fields[0] != "weakdep" {
+		return fmt.Errorf("not a weak dependency: %.80q", line)
+	}
+	name := ModuleName(fields[1])
+	s := t.soft[name]
+	s.pre = append(s.pre, fields[2:]...)
+	t.soft[name] = s
 	return nil
 }
 
@@ -168,7 +231,31 @@ func (t *ModuleTree) aliasLine(line string) error {
 	if len(t.aliases) >= maxModules {
 		return fmt.Errorf("more than %d aliases", maxModules)
 	}
-	t.aliases = append(t.aliases, alias{fields[1], ModuleName(fields[2])})
+	t.aliases = append(t.aliases, newAlias(fields[1], fields[2]))
+	return nil
+}
+
+// modinfo reads the aliases of built-in modules from modules.builtin.modinfo:
+// "NAME.KEY=VALUE" with a NUL behind each (kernel Makefile.vmlinux, 6.12).
+func (t *ModuleTree) modinfo() error {
+	const file = "modules.builtin.modinfo"
+	f, err := t.fsys.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxIndexBytes))
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	for len(data) > 0 {
+		var entry []byte
+		entry, data, _ = bytes.Cut(data, []byte{0})
+		left, pattern, ok := strings.Cut(string(entry), "=")
+		if name, is := strings.CutSuffix(left, ".alias"); ok && is && len(t.aliases) < maxModules {
+			t.aliases = append(t.aliases, newAlias(pattern, name))
+		}
+	}
 	return nil
 }
 
@@ -177,21 +264,18 @@ func (t *ModuleTree) Builtin(name string) bool { return t.builtin[ModuleName(nam
 
 // Lookup finds a module of the tree by name.
 func (t *ModuleTree) Lookup(name string) (Module, bool) {
-	e, ok := t.modules[ModuleName(name)]
-	if !ok {
-		return Module{}, false
-	}
-	return e.Module, true
+	m, ok := t.modules[ModuleName(name)]
+	return m, ok
 }
 
 // ByAlias names the modules that want to drive a device with the given
 // modalias, or that offer what is named so (like "crypto-crc32c"), in the order
-// of modules.alias. None is no error: the driver may be built in.
+// of modules.alias; built-in ones, which [ModuleTree.Builtin] tells, come last.
 func (t *ModuleTree) ByAlias(modalias string) []string {
 	var names []string
 	seen := map[string]bool{}
 	for _, a := range t.aliases {
-		if !seen[a.module] && Match(a.pattern, modalias) {
+		if !seen[a.module] && a.matches(modalias) {
 			seen[a.module] = true
 			names = append(names, a.module)
 		}
@@ -199,53 +283,132 @@ func (t *ModuleTree) ByAlias(modalias string) []string {
 	return names
 }
 
-// Closure lists the modules to load for the named ones, in the order in which
-// they load: what a module depends on comes before it. Built-in modules need
-// nothing and are left out. A soft dependency is taken along if it exists. A
-// module that is nowhere is an error wrapping ErrNoModule.
+// Closure lists the modules to load for the named ones, each once, in an order
+// in which they load: what a module depends on comes before it. Names may be
+// aliases, and built-in modules need nothing and are left out. Soft
+// dependencies are taken along if they exist, on the side that they ask for. A
+// name that is nowhere is an error wrapping [ErrNoModule].
 func (t *ModuleTree) Closure(names ...string) ([]Module, error) {
-	var order []Module
-	done := map[string]bool{}
-	var add func(name string, soft bool) error
-	add = func(name string, soft bool) error {
-		name = ModuleName(name)
-		if done[name] || t.builtin[name] {
-			return nil
+	w := &walk{tree: t, begun: map[string]bool{}, loaded: map[string]bool{}}
+	for _, name := range names {
+		wanted, known := t.resolve(name)
+		if !known {
+			return nil, &hinted{fmt.Errorf("%w: %s", ErrNoModule, name),
+				"if it was installed just now, run: depmod RELEASE"}
 		}
-		e, ok := t.modules[name]
-		if !ok {
-			if soft {
-				return nil
-			}
-			return fmt.Errorf("%w: %s", ErrNoModule, name)
-		}
-		// Before its dependencies, so that a circle ends.
-		done[name] = true
-		for _, s := range t.soft[name] {
-			wanted := []string{s}
-			if _, ok := t.modules[ModuleName(s)]; !ok {
-				wanted = t.ByAlias(s)
-			}
-			for _, w := range wanted {
-				if err := add(w, true); err != nil {
-					return err
-				}
+		for _, m := range wanted {
+			if err := w.all(m); err != nil {
+				return nil, err
 			}
 		}
-		for i := len(e.deps) - 1; i >= 0; i-- {
-			if err := add(e.deps[i], false); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+	}
+	return w.order, nil
+}
+
+// resolve finds the modules of the tree that a name or an alias means. known
+// tells whether it means anything, in the tree or built in.
+func (t *ModuleTree) resolve(name string) (names []string, known bool) {
+	n := ModuleName(name)
+	if _, ok := t.modules[n]; ok {
+		return []string{n}, true
+	}
+	if t.builtin[n] {
+		return nil, true
+	}
+	for _, n := range t.ByAlias(name) {
+		if _, ok := t.modules[n]; ok {
+			names, known = append(names, n), true
+		} else if t.builtin[n] {
+			known = true
+		}
+	}
+	return names, known
+}
+
+// walk puts modules behind what they depend on.
+type walk struct {
+	tree   *ModuleTree
+	begun  map[string]bool // so that a circle ends
+	loaded map[string]bool // begun and in order
+	later  []string        // wishes that wait for what is only begun
+	order  []Module
+}
+
+// all adds a module and then the wishes that had to wait for it.
+func (w *walk) all(name string) error {
+	for list := []string{name}; len(list) > 0; list = w.later {
+		w.later = nil
+		for _, m := range list {
+			if err := w.add(m); err != nil {
+				return err
 			}
 		}
-		order = append(order, e.Module)
+	}
+	return nil
+}
+
+// add appends a module of the tree behind its dependencies.
+func (w *walk) add(name string) error {
+	if w.begun[name] || w.tree.builtin[name] {
 		return nil
 	}
-	for _, name := range names {
-		if err := add(name, false); err != nil {
-			return nil, err
+	m, ok := w.tree.modules[name]
+	if !ok {
+		return fmt.Errorf("%w: %s", ErrNoModule, name)
+	}
+	w.begun[name] = true
+	if err := w.wish(w.tree.soft[name].pre); err != nil {
+		return err
+	}
+	for _, d := range m.Deps {
+		if err := w.add(d); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return order, nil
+	w.loaded[name] = true
+	w.order = append(w.order, m)
+	return w.wish(w.tree.soft[name].post)
+}
+
+// wish adds what soft dependencies mean, if it is there with all that it needs.
+func (w *walk) wish(list []string) error {
+	for _, s := range list {
+		found, _ := w.tree.resolve(s)
+		for _, f := range found {
+			missing := w.tree.anyDep(f, func(d string) bool {
+				_, ok := w.tree.modules[d]
+				return !ok && !w.tree.builtin[d]
+			})
+			if missing {
+				continue
+			}
+			if w.tree.anyDep(f, func(d string) bool { return w.begun[d] && !w.loaded[d] }) {
+				// It needs what is just being loaded, so it cannot be
+				// first.
+				w.later = append(w.later, f)
+			} else if err := w.add(f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// anyDep tells whether something is true of any module that one needs. depmod
+// lists them all with each module, but who knows who wrote the table.
+func (t *ModuleTree) anyDep(name string, is func(string) bool) bool {
+	seen := map[string]bool{}
+	var any func(string) bool
+	any = func(name string) bool {
+		return slices.ContainsFunc(t.modules[name].Deps, func(d string) bool {
+			if seen[d] {
+				return false
+			}
+			seen[d] = true
+			return is(d) || any(d)
+		})
+	}
+	return any(name)
 }
 
 // maxModuleBytes bounds a module unpacked; the largest in Debian (a GPU driver)
