@@ -3,7 +3,9 @@
 package e2e
 
 import (
-	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
 	"os"
 	"testing"
 
@@ -54,12 +56,17 @@ func run(t *testing.T, s *lab.Scenario) *lab.Outcome {
 	return o
 }
 
-// files extracts the disk of a run.
-func files(t *testing.T, o *lab.Outcome) string {
+// sha is the SHA-256 of a file, in hexadecimal.
+func sha(t *testing.T, path string) string {
 	t.Helper()
-	dir, err := o.Files(context.WithoutCancel(t.Context()))
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return dir
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }

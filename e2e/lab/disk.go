@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -45,44 +46,45 @@ func (d *Disk) make(ctx context.Context, path string) error {
 }
 
 // recoverDisk brings a filesystem that was not unmounted to the state of its
-// journal, as the next mount would.
-func recoverDisk(ctx context.Context, image string) error {
+// journal, as the next mount would. It tells whether that was not needed.
+func recoverDisk(ctx context.Context, image string) (clean bool, err error) {
 	fsck, err := program("e2fsck", "e2fsprogs")
 	if err != nil {
-		return err
+		return false, err
 	}
 	out, err := exec.CommandContext(ctx, fsck, "-p", image).CombinedOutput()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == 1 {
-		return nil // errors that were corrected: the journal is one
+		return false, nil // something was corrected
 	}
 	if err != nil {
-		return fmt.Errorf("e2fsck: %w: %s", err, out)
+		return false, fmt.Errorf("e2fsck: %w: %s", err, out)
 	}
-	return nil
+	return !bytes.Contains(out, []byte("recovering journal")), nil
 }
 
-// ExtractDisk copies everything in a filesystem into a directory.
-func ExtractDisk(ctx context.Context, image, dir string) error {
+// ExtractDisk copies everything in a filesystem into a directory. It tells
+// whether the filesystem had been unmounted and is whole.
+func ExtractDisk(ctx context.Context, image, dir string) (clean bool, err error) {
 	debugfs, err := program("debugfs", "e2fsprogs")
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := recoverDisk(ctx, image); err != nil {
-		return err
+	if clean, err = recoverDisk(ctx, image); err != nil {
+		return false, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+		return false, err
 	}
 	abs, err := filepath.Abs(image)
 	if err != nil {
-		return err
+		return false, err
 	}
 	c := exec.CommandContext(ctx, debugfs, "-R", "rdump / .", abs)
 	c.Dir = dir // so that no path needs quoting in debugfs's language
 	// debugfs cannot give files away without root and says so for each; its
 	// exit code tells nothing either way.
 	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("debugfs: %w: %s", err, out)
+		return false, fmt.Errorf("debugfs: %w: %s", err, out)
 	}
-	return nil
+	return clean, nil
 }

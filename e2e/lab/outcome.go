@@ -66,9 +66,11 @@ func (o *Outcome) Files(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("scenario %s has no disk", o.Scenario.Name)
 	}
 	dir := filepath.Join(o.Dir, "disk")
-	if err := ExtractDisk(ctx, o.Disk, dir); err != nil {
+	clean, err := ExtractDisk(ctx, o.Disk, dir)
+	if err != nil {
 		return "", err
 	}
+	o.DiskClean = clean
 	o.files = dir
 	return dir, nil
 }

@@ -82,7 +82,10 @@ type Outcome struct {
 	Exit     vm.Exit
 
 	Disk string // image
-	RAM  string // file, with KeepRAM
+	// DiskClean tells, once the disk's files were asked for, that the
+	// filesystem was unmounted before the machine ended.
+	DiskClean bool
+	RAM       string // file, with KeepRAM
 
 	files string // directory of what was on the disk, once extracted
 }

@@ -1,0 +1,194 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
+	"github.com/panicroom-kdump/panicroom/e2e/lab"
+	"github.com/panicroom-kdump/panicroom/e2e/referee"
+)
+
+// loadStep loads the panic kernel as a user would.
+func loadStep(flags ...string) script.Step {
+	s := lab.Run(append([]string{"panicroom", "load", "--target", lab.CrashDir, "--final", "poweroff"}, flags...)...)
+	s.Name = "load"
+	return s
+}
+
+// crashStep crashes the machine on a CPU.
+func crashStep(cpu int) script.Step {
+	s := lab.Run("panicroom", "crash", "--yes", "--cpu", strconv.Itoa(cpu))
+	s.Name = "crash"
+	return s
+}
+
+// loaded shows whether the kernel has a panic kernel, by its own word.
+func loaded(name string) script.Step {
+	return script.Step{Name: name, Show: &script.Show{Paths: []string{"/sys/kernel/kexec_crash_loaded"}}}
+}
+
+// manifest is what these tests ask of manifest.json, written down a second
+// time so that a field that changes its name is noticed.
+type manifest struct {
+	Complete bool     `json:"complete"`
+	Reasons  []string `json:"reasons"`
+	Warnings []string `json:"warnings"`
+	Level    int      `json:"level"`
+	Dump     struct {
+		Unreadable []struct {
+			Start uint64 `json:"start"`
+			End   uint64 `json:"end"`
+		} `json:"unreadable"`
+	} `json:"dump"`
+	Files []savedFile `json:"files"`
+}
+
+type savedFile struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// saved is a saved crash on this machine.
+type saved struct {
+	dir      string
+	manifest manifest
+	dmesg    string
+	report   string
+}
+
+func (s *saved) file(name string) string { return filepath.Join(s.dir, name) }
+
+// mustCrash checks that the run went the whole way, panic to power off, and
+// returns what was saved.
+func mustCrash(t *testing.T, o *lab.Outcome, cpu int) *saved {
+	t.Helper()
+	story := func(format string, args ...any) {
+		t.Helper()
+		t.Fatalf(format+"\n%s", append(args, o.Story())...)
+	}
+	for _, r := range o.Results {
+		if r.Ended && r.Exit != 0 {
+			story("step %s: exit %d %s", r.Name, r.Exit, r.Text)
+		}
+	}
+	if !o.Panicked() {
+		story("the kernel did not panic")
+	}
+	if o.CrashKernel() < 0 {
+		story("the panic kernel did not start")
+	}
+	if failed, i := o.Console(regexp.MustCompile(`panicroom: .*FAILED`), 0); i >= 0 {
+		story("a phase failed: %s", failed.Text)
+	}
+	if !o.PoweredOff() {
+		story("the machine did not power off by itself")
+	}
+	crashes, err := o.Crashes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(crashes) != 1 || strings.HasSuffix(crashes[0], "-incomplete") {
+		story("saved crashes %q; want one, complete", crashes)
+	}
+	if !o.DiskClean {
+		t.Errorf("the filesystem was not unmounted")
+	}
+	s := readSaved(t, crashes[0])
+	if !s.manifest.Complete || len(s.manifest.Reasons) > 0 || len(s.manifest.Warnings) > 0 {
+		t.Errorf("manifest: complete %v, reasons %q, warnings %q; want a complete one without",
+			s.manifest.Complete, s.manifest.Reasons, s.manifest.Warnings)
+	}
+	for _, want := range []string{"dmesg.txt", "vmcore", "report.txt", "report.json"} {
+		i := slices.IndexFunc(s.manifest.Files, func(f savedFile) bool { return f.Name == want })
+		st, err := os.Stat(s.file(want))
+		if i < 0 || err != nil {
+			t.Errorf("%s: %v, in the manifest %v", want, err, i >= 0)
+			continue
+		}
+		if f := s.manifest.Files[i]; f.Size != st.Size() || f.SHA256 != sha(t, s.file(want)) {
+			t.Errorf("%s has %d bytes and another hash than the manifest says: %+v", want, st.Size(), f)
+		}
+	}
+	panics := "Kernel panic - not syncing: sysrq triggered crash"
+	on := regexp.MustCompile(fmt.Sprintf(`CPU: %d .*PID: \d+ .*Comm: panicroom`, cpu))
+	switch {
+	case !strings.Contains(s.dmesg, panics):
+		t.Errorf("dmesg.txt does not tell of the panic")
+	case !on.MatchString(s.dmesg):
+		t.Errorf("dmesg.txt does not tell that CPU %d panicked in panicroom", cpu)
+	}
+	if !strings.Contains(s.report, "sysrq triggered crash") || !strings.Contains(s.report, o.Facts.Release) {
+		t.Errorf("report.txt names no reason or no kernel:\n%s", s.report)
+	}
+	return s
+}
+
+// readSaved reads the saved crash in a directory, and checks that nobody else
+// may.
+func readSaved(t *testing.T, dir string) *saved {
+	t.Helper()
+	s := &saved{dir: dir}
+	for name, into := range map[string]*string{"dmesg.txt": &s.dmesg, "report.txt": &s.report} {
+		if text, err := os.ReadFile(s.file(name)); err == nil {
+			*into = string(text)
+		}
+	}
+	text, err := os.ReadFile(s.file("manifest.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &s.manifest); err != nil {
+		t.Fatalf("manifest.json: %v", err)
+	}
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		st, err := d.Info()
+		if err != nil {
+			return err
+		}
+		want := fs.FileMode(0o600)
+		if d.IsDir() {
+			want = 0o700
+		}
+		if st.Mode().Perm() != want {
+			t.Errorf("%s has mode %v; want %v", path, st.Mode().Perm(), want)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// judge lets the referees compare the dump with the raw copy of the same
+// crash; foreign asks Debian's readers too.
+func judge(t *testing.T, s *saved, foreign bool) *referee.Report {
+	t.Helper()
+	in := referee.Inputs{
+		Dump: s.file("vmcore"), Raw: s.file("vmcore.raw"), Dmesg: s.file("dmesg.txt"),
+		Level: s.manifest.Level, OwnOnly: !foreign, Say: t.Logf,
+	}
+	for _, u := range s.manifest.Dump.Unreadable {
+		in.Unreadable = append(in.Unreadable, referee.Range{Start: u.Start, End: u.End})
+	}
+	r, err := referee.Check(t.Context(), in)
+	if err != nil {
+		t.Error(err)
+	}
+	return r
+}
