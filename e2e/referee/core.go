@@ -1,7 +1,6 @@
 package referee
 
 import (
-	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
@@ -197,5 +196,3 @@ func (n *need) err() error {
 	}
 	return fmt.Errorf("vmcoreinfo lacks %s", strings.Join(n.missing, ", "))
 }
-
-func allZero(b []byte) bool { return bytes.Count(b, []byte{0}) == len(b) }

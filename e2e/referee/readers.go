@@ -156,8 +156,8 @@ func (s *space) virtualReads() ([]virtualRead, error) {
 	if _, err := add("a linear address", linear, pageSize); err != nil {
 		return nil, err
 	}
-	// The stack of a CPU is in vmalloc space; of those, and of modules, the
-	// first page that is not empty.
+	// The stack of a CPU is in vmalloc space; without one, and for modules,
+	// the first word that is not zero.
 	var inVmalloc, inModule uint64
 	for _, sp := range s.c.stackPointers {
 		if sp >= vmalloc && sp < vmallocEnd {
@@ -169,9 +169,14 @@ func (s *space) virtualReads() ([]virtualRead, error) {
 			return
 		}
 		b, err := s.page(pfn)
-		if err != nil || allZero(b) {
+		if err != nil {
 			return
 		}
+		at := firstNonZero(b) &^ 63
+		if at < 0 {
+			return
+		}
+		va += uint64(at)
 		if inVmalloc == 0 && va >= vmalloc && va < vmallocEnd {
 			inVmalloc = va
 		}
@@ -194,6 +199,11 @@ func (s *space) virtualReads() ([]virtualRead, error) {
 		}
 	}
 	return reads, nil
+}
+
+// firstNonZero is the offset of the first byte that is not zero, or -1.
+func firstNonZero(b []byte) int {
+	return bytes.IndexFunc(b, func(r rune) bool { return r != 0 })
 }
 
 // runPython runs a script with the Python of a sysroot, its own loader and its
