@@ -19,7 +19,7 @@ type run struct {
 }
 
 // maxRuns is how many runs of pages a finding names.
-const maxRuns = 12
+const maxRuns = 6
 
 func (d *differences) add(pfn uint64, detail string) {
 	d.total++

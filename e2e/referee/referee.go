@@ -52,7 +52,7 @@ func (r *Report) Err() error {
 	var bad []string
 	for _, f := range r.Findings {
 		if !f.OK {
-			bad = append(bad, f.Check+": "+f.Detail)
+			bad = append(bad, fmt.Sprintf("%s: %.300s", f.Check, f.Detail))
 		}
 	}
 	if len(bad) == 0 {
