@@ -60,6 +60,8 @@ type Dump struct {
 type memory interface {
 	// readPhys is [Dump.ReadPhys].
 	readPhys(p []byte, addr PhysAddr) (int, error)
+	// readFile gives bytes of the file, as source.readAt.
+	readFile(p []byte, off int64) (int, error)
 	// fork gives memory with caches of its own, for one goroutine.
 	fork() memory
 	close() error

@@ -200,6 +200,23 @@ func TestELFTruncated(t *testing.T) {
 	}
 }
 
+// TestReadFile: the file as it is, what stands beside the segments included.
+func TestReadFile(t *testing.T) {
+	c := machine()
+	want := c.Image().Bytes()
+	both(t, c, func(t *testing.T, d *vmcore.Dump) {
+		r := d.NewReader()
+		defer r.Close()
+		got := make([]byte, len(want))
+		if n, err := r.ReadFile(got, 0); n != len(want) || err != nil || !bytes.Equal(got, want) {
+			t.Errorf("ReadFile of %d bytes = %d, %v; same bytes: %v", len(want), n, err, bytes.Equal(got, want))
+		}
+		if n, err := r.ReadFile(got[:2*pg], d.Size()-pg); n != pg || !errors.Is(err, vmcore.ErrUnreadable) {
+			t.Errorf("ReadFile over the end = %d, %v; want %d, ErrUnreadable", n, err, pg)
+		}
+	})
+}
+
 // TestELFExcluded: memory without bytes in the file, as makedumpfile -E leaves
 // out pages.
 func TestELFExcluded(t *testing.T) {

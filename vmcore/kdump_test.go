@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -499,5 +500,61 @@ func BenchmarkExtent(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestHugeMachine: what a terabyte costs is the file, not memory.
+func TestHugeMachine(t *testing.T) {
+	c := vmcoretest.New(0x80000000, 1<<40)
+	top := vmcore.PhysAddr(0x80000000 + 1<<40 - pg)
+	c.Put(top, pattern(uint64(top)))
+	src := c.Open(t)
+	path := filepath.Join(t.TempDir(), "dump")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	kw, err := vmcore.NewKdumpWriter(f, vmcore.KdumpHeader{PageSize: pg, Utsname: vmcore.Utsname{Machine: "riscv64"}}, src.Ranges(), 1<<28)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := kw.NewExtent(16)
+	for _, addr := range []vmcore.PhysAddr{0x80000000, 1 << 39, top} {
+		page := make([]byte, pg)
+		if _, err := src.ReadPhys(page, addr); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Add(vmcore.PFN(addr/pg), page); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := kw.Write(e); err != nil {
+		t.Fatal(err)
+	}
+	if err := kw.Finish(true); err != nil {
+		t.Fatal(err)
+	}
+	d, err := vmcore.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	got := make([]byte, pg)
+	if _, err := d.ReadPhys(got, top); err != nil || !bytes.Equal(got, pattern(uint64(top))) {
+		t.Errorf("the last page: %v", err)
+	}
+	if _, err := d.ReadPhys(got, top-pg); !errors.Is(err, vmcore.ErrExcluded) {
+		t.Errorf("the page before it: %v; want ErrExcluded", err)
+	}
+	runtime.ReadMemStats(&after)
+	// Everything ever allocated on the way. Both bitmaps alone are 64 MiB.
+	if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
+		t.Errorf("%d bytes allocated; want at most 8 MiB", n)
+	} else {
+		t.Logf("%d bytes allocated", n)
 	}
 }
