@@ -67,6 +67,10 @@ type Kernel struct {
 	symbolsMu  sync.Mutex
 	symbols    *kallsyms
 	symbolsErr error
+
+	layoutMu  sync.Mutex
+	layout    *Layout
+	layoutErr error
 }
 
 // New looks at the kernel in mem. machine, vmcoreinfo and notes are what the
