@@ -97,3 +97,19 @@ func (w *window) uint32(off uint64) (uint32, error) {
 	}
 	return binary.LittleEndian.Uint32(b), nil
 }
+
+// cString is the string at an offset, without its NUL and cut off at limit. It
+// is valid until the next call; nil when memory cannot be read.
+func (w *window) cString(off, limit uint64) []byte {
+	for n := uint64(0); n < limit; n++ {
+		b, err := w.bytes(off, n+1)
+		if err != nil {
+			return nil
+		}
+		if b[n] == 0 {
+			return b[:n]
+		}
+	}
+	b, _ := w.bytes(off, limit)
+	return b
+}
