@@ -270,6 +270,18 @@ func TestClosure(t *testing.T) {
 			t.Errorf("Closure(%q) = %q; want %q", c.names, s, c.want)
 		}
 	}
+	soft, err := mods.Closure("ext4", "late")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range soft {
+		if want := m.Name == "crc32c_generic" || m.Name == "weak"; m.Soft != want {
+			t.Errorf("%s is soft: %v; want %v", m.Name, m.Soft, want)
+		}
+	}
+	if both, err := mods.Closure("ext4", "crc32c_generic"); err != nil || both[0].Name != "crc32c_generic" || both[0].Soft {
+		t.Errorf("Closure(ext4, crc32c_generic) = %v, %v; what is asked for is not soft", both, err)
+	}
 	for _, name := range []string{"nosuch", "broken", "virtio:d00000001v00001AF4", "nothing"} {
 		if _, err := mods.Closure(name); !errors.Is(err, ErrNoModule) {
 			t.Errorf("Closure(%q) = %v; want %v", name, err, ErrNoModule)
