@@ -1,0 +1,240 @@
+// Package report says what happened to a dead kernel: why it panicked, what
+// ran, where, and what its log said last. Package kernel answers questions,
+// opinions are made here.
+//
+// A report is always made. What the dump does not give, or gives damaged, is
+// listed in [Report.Missing] with the reason, and the rest is there. Memory is
+// bounded, since this runs in the crash kernel.
+package report
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/panicroom-kdump/panicroom/kernel"
+)
+
+// Options say how much is reported. The zero value is good, and so is nil.
+type Options struct {
+	LogLines int // records of the log's tail; 0 means 60
+}
+
+// Report is what happened. It is plain data; the names of its JSON form are
+// kept stable.
+type Report struct {
+	Kernel  Kernel  `json:"kernel"`
+	Machine Machine `json:"machine"`
+	Crash   Crash   `json:"crash"`
+	CPUs    []CPU   `json:"cpus"`
+	// Modules that were loaded, the newest first.
+	Modules []Module `json:"modules"`
+	Log     Log      `json:"log"`
+	// Missing says what could not be reported and why, one line each.
+	Missing []string `json:"missing,omitempty"`
+}
+
+// Kernel is the kernel that died.
+type Kernel struct {
+	Release string `json:"release"`
+	Version string `json:"version,omitempty"` // uname -v
+	BuildID string `json:"build_id,omitempty"`
+	Arch    string `json:"arch"`
+	Paging  string `json:"paging,omitempty"` // sv39, sv48, sv57
+	Taint   string `json:"taint,omitempty"`  // as the log has it: "Not tainted", "Tainted: G W"
+	Command string `json:"command_line,omitempty"`
+}
+
+// Machine is what it ran on.
+type Machine struct {
+	Hardware string `json:"hardware,omitempty"` // name from the firmware
+	Hostname string `json:"hostname,omitempty"`
+	CPUs     int    `json:"cpus"` // that left crash notes
+}
+
+// Crash is why and where.
+type Crash struct {
+	Kind   Kind   `json:"kind"`
+	Reason string `json:"reason"` // the words of panic(), "" when the kernel did not get there
+	// Cause is the first line of what led there: of the oops, the BUG, the
+	// lockup.
+	Cause  string     `json:"cause,omitempty"`
+	Time   *time.Time `json:"time,omitempty"` // wall clock
+	Uptime float64    `json:"uptime_seconds,omitempty"`
+	Task   *Task      `json:"task,omitempty"`
+	// Where is the function at fault: that of the faulting instruction, or
+	// the one that called panic().
+	Where     string  `json:"where,omitempty"`
+	Backtrace []Frame `json:"backtrace,omitempty"`
+}
+
+// Kind is a class of crashes.
+type Kind string
+
+// The kinds of crashes.
+const (
+	KindUnknown Kind = "unknown"
+	KindSysrq   Kind = "sysrq"   // somebody asked for it
+	KindPanic   Kind = "panic"   // the kernel gave up
+	KindOops    Kind = "oops"    // a wrong memory access or instruction
+	KindBug     Kind = "bug"     // a BUG() of the source
+	KindLockup  Kind = "lockup"  // a CPU or a task did not get on
+	KindMemory  Kind = "memory"  // out of memory
+	KindWarning Kind = "warning" // a WARN() with panic_on_warn
+)
+
+// Task is what ran on the CPU that crashed.
+type Task struct {
+	Comm string `json:"comm,omitempty"`
+	PID  int64  `json:"pid"`
+	UID  *int64 `json:"uid,omitempty"`
+	CPU  int    `json:"cpu"` // -1 if unknown
+}
+
+// Frame is one line of a backtrace, the innermost first.
+type Frame struct {
+	Address string `json:"address,omitempty"`
+	Text    string `json:"text"` // function+offset/size [module]
+}
+
+// CPU is a processor at the crash.
+type CPU struct {
+	Number    int        `json:"number"` // -1 if unknown
+	PID       uint32     `json:"pid"`
+	Crashed   bool       `json:"crashed"`
+	PC        Frame      `json:"pc"`
+	RA        *Frame     `json:"ra,omitempty"`
+	Registers []Register `json:"registers,omitempty"`
+}
+
+// Register is one register of a CPU.
+type Register struct {
+	Name  string `json:"name"`
+	Value string `json:"value"` // hexadecimal with 0x
+}
+
+// Module is a loaded module.
+type Module struct {
+	Name  string `json:"name"`
+	Size  uint64 `json:"size"` // bytes
+	State string `json:"state,omitempty"`
+}
+
+// Log is the end of the kernel's log.
+type Log struct {
+	Records int      `json:"records"` // in the whole log
+	Tail    []string `json:"tail"`    // lines as in dmesg.txt
+
+	short []string // the same without callers
+}
+
+// Bounds of a report.
+const (
+	defaultLogLines = 60
+	maxLogLines     = 100000
+	maxLine         = 2048 // bytes of a line of the log
+	maxFrames       = 64
+	maxModules      = 4096
+	maxErrors       = 5 // of one kind in Missing
+)
+
+// source is what a report is made of; *kernel.Kernel is one.
+type source interface {
+	Info() *kernel.VMCoreInfo
+	Arch() *kernel.Arch
+	Utsname() (kernel.Utsname, error)
+	Log() iter.Seq2[kernel.LogRecord, error]
+	CPUs() ([]kernel.CPU, error)
+	PanicCPU() (int, error)
+	Modules() iter.Seq2[kernel.Module, error]
+	SymbolAt(kernel.VirtAddr) (kernel.Symbol, uint64, error)
+}
+
+var _ source = (*kernel.Kernel)(nil)
+
+// Make reports on a kernel. The error is that there is no kernel to report on;
+// whatever else is missing is said in the report.
+func Make(k *kernel.Kernel, opts *Options) (*Report, error) {
+	if k == nil {
+		return nil, errors.New("no kernel to report on")
+	}
+	return build(k, opts), nil
+}
+
+func build(k source, opts *Options) *Report {
+	lines := defaultLogLines
+	if opts != nil && opts.LogLines > 0 {
+		lines = min(opts.LogLines, maxLogLines)
+	}
+	r := &Report{CPUs: []CPU{}, Modules: []Module{}}
+	r.identify(k)
+	in := r.readLog(k, lines)
+	r.readCPUs(k, in)
+	r.readModules(k)
+	return r
+}
+
+// missing notes what cannot be reported.
+func (r *Report) missing(what string, err error) {
+	r.Missing = append(r.Missing, fmt.Sprintf("%s: %v", what, err))
+}
+
+// identify says which kernel it was.
+func (r *Report) identify(k source) {
+	info := k.Info()
+	r.Kernel.Release = printable(info.Release())
+	r.Kernel.Arch = k.Arch().Machine.String()
+	r.Kernel.Paging = k.Arch().Mode
+	if id, ok := info.String("BUILD-ID"); ok {
+		r.Kernel.BuildID = printable(id)
+	}
+	if t, ok := info.CrashTime(); ok {
+		r.Crash.Time = &t
+	}
+	u, err := k.Utsname()
+	if err != nil {
+		r.missing("kernel version and host name", err)
+		return
+	}
+	r.Kernel.Release = printable(u.Release)
+	r.Kernel.Version = printable(u.Version)
+	if u.Nodename != "(none)" {
+		r.Machine.Hostname = printable(u.Nodename)
+	}
+}
+
+// readModules lists the modules.
+func (r *Report) readModules(k source) {
+	for m, err := range k.Modules() {
+		if err != nil {
+			r.missing("modules", err)
+			return
+		}
+		if len(r.Modules) == maxModules {
+			r.missing("modules", fmt.Errorf("more than %d", maxModules))
+			return
+		}
+		r.Modules = append(r.Modules, Module{Name: printable(m.Name), Size: m.Size, State: m.State})
+	}
+}
+
+// printable is s with everything that could disturb a terminal replaced.
+func printable(s string) string {
+	clean := true
+	for i := range len(s) {
+		clean = clean && s[i] >= ' ' && s[i] < 0x7f
+	}
+	if clean {
+		return s
+	}
+	b := []byte(s)
+	for i, c := range b {
+		if c == '\t' {
+			b[i] = ' '
+		} else if c < ' ' || c >= 0x7f {
+			b[i] = '?'
+		}
+	}
+	return string(b)
+}
