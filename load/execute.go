@@ -131,7 +131,7 @@ func crashLoaded(root fs.FS) (bool, error) {
 }
 
 // Execute loads the panic kernel of a plan and keeps the plan as the last good
-// one. If the kernel refuses, the last good one before is put back, and the
+// one; that it could not be kept is only one more of the plan's warnings. If the kernel refuses, the last good one before is put back, and the
 // error is a [*KernelError] that says so.
 func Execute(p *Plan) error { return machine().execute(p) }
 
@@ -155,8 +155,7 @@ func (l *loader) execute(p *Plan) error {
 	err = l.put(p)
 	if err == nil {
 		if err := l.keep(p); err != nil {
-			// Loaded it is; only a failure of the next load could not be undone.
-			return fmt.Errorf("the panic kernel is loaded, but could not be kept for putting it back later: %w", err)
+			p.warn("the panic kernel is loaded; there is no copy of it to put back if another load fails: %v", err)
 		}
 		return nil
 	}

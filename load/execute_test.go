@@ -280,3 +280,20 @@ func TestCheckCrash(t *testing.T) {
 		}
 	}
 }
+
+// A plan that cannot be kept is loaded all the same, with a warning.
+func TestExecuteCannotKeep(t *testing.T) {
+	skipWithoutLocks(t)
+	k := &kernel{}
+	l := k.loader(t)
+	if err := os.MkdirAll(filepath.Join(l.dir, lastGood, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := small("x")
+	if err := l.execute(p); err != nil || len(k.loaded) == 0 {
+		t.Fatalf("execute: %v", err)
+	}
+	if len(p.Warnings) != 1 {
+		t.Errorf("warnings %q; want one", p.Warnings)
+	}
+}

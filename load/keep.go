@@ -13,8 +13,7 @@ import (
 )
 
 // The last good plan lies in a directory of its own, plan.json and one file
-// per segment; the link "last-good" points to it and is moved when another one
-// is complete, so that there is always a whole one. Only root may look: the
+// per segment; the link "last-good" points to it once it is complete. Only root may look: the
 // initramfs can hold keys, the device tree a seed.
 const (
 	lastGood = "last-good"
@@ -25,6 +24,9 @@ const (
 // lock makes sure that only one process loads or unloads.
 func (l *loader) lock() (unlock func(), err error) {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
+		return nil, stateError(err)
+	}
+	if err := os.Chmod(l.dir, 0o700); err != nil {
 		return nil, stateError(err)
 	}
 	f, err := os.OpenFile(filepath.Join(l.dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
@@ -45,32 +47,23 @@ func stateError(err error) error {
 	return err
 }
 
-// keep makes p the last good plan.
+// keep makes p the last good plan. The one before goes first: the kernel has
+// freed its image, and two at a time may be more than /run has room for.
 func (l *loader) keep(p *Plan) error {
+	if err := l.forget(); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp(l.dir, "plan-")
 	if err != nil {
 		return err
 	}
-	if err := l.fill(dir, p); err != nil {
+	if err = l.fill(dir, p); err == nil {
+		err = os.Symlink(filepath.Base(dir), filepath.Join(l.dir, lastGood))
+	}
+	if err != nil {
 		os.RemoveAll(dir)
-		return err
 	}
-	link := filepath.Join(l.dir, lastGood)
-	old, _ := os.Readlink(link)
-	next := link + ".new"
-	os.Remove(next) // left by somebody who was interrupted
-	if err := os.Symlink(filepath.Base(dir), next); err != nil {
-		os.RemoveAll(dir)
-		return err
-	}
-	if err := os.Rename(next, link); err != nil {
-		os.RemoveAll(dir)
-		return err
-	}
-	if old != "" {
-		os.RemoveAll(filepath.Join(l.dir, filepath.Base(old)))
-	}
-	return nil
+	return err
 }
 
 func (l *loader) fill(dir string, p *Plan) error {
@@ -151,19 +144,15 @@ func (l *loader) keptPlan() (*Plan, error) {
 	return p, nil
 }
 
-// forget removes the last good plan: after an unload on purpose nothing shall
-// come back.
+// forget removes the last good plan, and what somebody who was interrupted left
+// of one.
 func (l *loader) forget() error {
-	link := filepath.Join(l.dir, lastGood)
-	old, err := os.Readlink(link)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err := os.Remove(filepath.Join(l.dir, lastGood)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Remove(link); err != nil {
-		return err
+	left, err := filepath.Glob(filepath.Join(l.dir, "plan-*"))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
 	}
-	return os.RemoveAll(filepath.Join(l.dir, filepath.Base(old)))
+	return err
 }

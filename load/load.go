@@ -92,6 +92,9 @@ func Make(m *host.Machine, kernel, initramfs []byte, opts *Options) (*Plan, erro
 		return nil, err
 	}
 	p.cmdlineWarnings(a)
+	if m.LimitPanic > 0 && m.LimitPanic <= 2 {
+		p.warn("kernel.kexec_load_limit_panic lets panic kernels be loaded or unloaded %d more times until a restart; a failed load needs one to put the last back", m.LimitPanic)
+	}
 	if p.Regions, err = regions(m); err != nil {
 		return nil, err
 	}

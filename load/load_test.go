@@ -583,3 +583,13 @@ func TestParseVersion(t *testing.T) {
 		}
 	}
 }
+
+func TestLimitWarning(t *testing.T) {
+	m := recorded(t, sv57)
+	for limit, want := range map[int]int{host.Unlimited: 0, 1: 1, 2: 1, 3: 0} {
+		m.LimitPanic = limit
+		if p := plan(t, m, nil); len(p.Warnings) != want {
+			t.Errorf("limit %d: warnings %q; want %d", limit, p.Warnings, want)
+		}
+	}
+}

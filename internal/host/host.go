@@ -126,11 +126,7 @@ func Read(fsys fs.FS, opts *Options) (*Machine, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
-	m, err := (&reader{fsys: fsys}).read(opts)
-	if err != nil {
-		return nil, fmt.Errorf("facts of the machine: %w", err)
-	}
-	return m, nil
+	return (&reader{fsys: fsys}).read(opts)
 }
 
 // Sizes that no real file comes near, so that a recorded machine cannot make
@@ -190,20 +186,15 @@ func (r *reader) number(name string, base int) (uint64, error) {
 
 func (r *reader) read(opts *Options) (*Machine, error) {
 	m := &Machine{Symbols: map[string]uint64{}}
-	if err := r.identity(m); err != nil {
-		return nil, err
-	}
-	if err := r.memory(m); err != nil {
-		return nil, err
-	}
-	if err := r.kexec(m); err != nil {
-		return nil, err
-	}
-	if err := r.cpus(m); err != nil {
-		return nil, err
-	}
-	if err := r.kernelMemory(m, opts); err != nil {
-		return nil, err
+	for _, part := range []func(*Machine) error{r.identity, r.memory, r.kexec, r.cpus,
+		func(m *Machine) error { return r.kernelMemory(m, opts) }} {
+		if err := part(m); err != nil {
+			var denied *fs.PathError
+			if errors.Is(err, fs.ErrPermission) && errors.As(err, &denied) {
+				err = &notRoot{denied.Path, "permission denied"}
+			}
+			return nil, fmt.Errorf("facts of the machine: %w", err)
+		}
 	}
 	r.config(m)
 	if m.PageSize == 0 {
@@ -279,14 +270,14 @@ func (r *reader) memory(m *Machine) error {
 	if hidden(m.Iomem) {
 		return &notRoot{"proc/iomem", "the kernel shows no addresses"}
 	}
-	m.FDT, err = r.file("sys/firmware/fdt", maxFDT)
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return &notRoot{"sys/firmware/fdt", "permission denied"}
-	case err != nil:
-		m.unknown("device tree (/sys/firmware/fdt)", err)
+	if m.FDT, err = r.file("sys/firmware/fdt", maxFDT); errors.Is(err, fs.ErrNotExist) {
+		// The kernel hides the blob when something changed it after the start.
+		if m.FDT, err = r.unflattened(); errors.Is(err, fs.ErrNotExist) {
+			m.unknown("device tree (/sys/firmware/fdt)", err)
+			err = nil
+		}
 	}
-	return nil
+	return err
 }
 
 // kexec reads what the kernel says about panic kernels.
@@ -372,8 +363,6 @@ func (r *reader) cpus(m *Machine) error {
 		dir := fmt.Sprintf("sys/devices/system/cpu/cpu%d/", cpu)
 		addr, err := r.number(dir+"crash_notes", 16)
 		switch {
-		case errors.Is(err, fs.ErrPermission):
-			return &notRoot{dir + "crash_notes", "permission denied"}
 		case errors.Is(err, fs.ErrNotExist):
 			m.unknown(fmt.Sprintf("crash notes of CPU %d", cpu), err)
 			continue

@@ -212,6 +212,7 @@ func TestReadNotRoot(t *testing.T) {
 		"iomem of zeros":      zeros,
 		"device tree of root": denied{board(), "sys/firmware/fdt"},
 		"notes of root":       denied{board(), "sys/devices/system/cpu/cpu0/crash_notes"},
+		"iomem of root":       denied{board(), "proc/iomem"},
 	} {
 		_, err := Read(fsys, nil)
 		if !errors.Is(err, ErrNotRoot) {

@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/panicroom-kdump/panicroom/internal/fdt"
 )
@@ -27,7 +30,7 @@ func Record(fsys fs.FS, dir string) (*Machine, error) {
 	r.core = func(k *kcore) { files["proc/kcore"] = k.compact() }
 	m, err := r.read(&Options{})
 	if err != nil {
-		return nil, fmt.Errorf("facts of the machine: %w", err)
+		return nil, err
 	}
 	if b, ok := files["sys/firmware/fdt"]; ok {
 		if b, err = scrub(b); err != nil {
@@ -35,15 +38,20 @@ func Record(fsys fs.FS, dir string) (*Machine, error) {
 		}
 		files["sys/firmware/fdt"] = b
 	}
+	for name, b := range files {
+		if dir, base := path.Split(name); strings.HasPrefix(dir, unflattenedDir) && slices.Contains(secrets, base) {
+			files[name] = make([]byte, len(b))
+		}
+	}
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
 	for name, b := range files {
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return nil, err
 		}
-		if err := os.WriteFile(path, b, 0o644); err != nil {
+		if err := os.WriteFile(file, b, 0o644); err != nil {
 			return nil, err
 		}
 	}
