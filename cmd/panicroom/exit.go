@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/panicroom-kdump/panicroom/internal/ui"
+	"github.com/panicroom-kdump/panicroom/load"
 	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
@@ -26,6 +27,13 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.Is(err, ui.ErrUsage):
 		return exitUsage
+	// Before the others: a refusal may be for want of being root.
+	case errors.Is(err, load.ErrNotRoot):
+		return exitNeedsRoot
+	case errors.Is(err, load.ErrKernelRefused):
+		return exitKernelRefused
+	case errors.Is(err, load.ErrRefused):
+		return exitRefused
 	case errors.Is(err, vmcore.ErrUnrecognizedFormat), errors.Is(err, vmcore.ErrCorrupt):
 		return exitNotADump
 	}

@@ -38,6 +38,8 @@ dead kernel's memory, says what happened, and brings the machine back.`,
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "answer, errors too, as JSON for programs")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
+		newUnload(c),
+		newCrash(c),
 		newLog(c),
 		newVersion(c),
 	)

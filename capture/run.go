@@ -1,0 +1,320 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/panicroom-kdump/panicroom/kernel"
+	"github.com/panicroom-kdump/panicroom/vmcore"
+)
+
+// Run saves the memory of a dead machine to out as a kdump-compressed dump.
+//
+// k may be nil when the dump says too little about its kernel; then nothing can
+// be told about pages, and all of them are saved but those that are zero.
+//
+// With an error there may be a Result as well: then out holds a valid dump that
+// is marked incomplete and has everything that was saved before the error.
+func Run(ctx context.Context, d *vmcore.Dump, k *kernel.Kernel, out File, opts Options) (*Result, error) {
+	if opts.Level < 0 || opts.Level > LevelAll {
+		return nil, fmt.Errorf("dump level %d is not in 0 to %d", opts.Level, LevelAll)
+	}
+	r := &run{
+		dump: d, kernel: k, opts: opts,
+		res: &Result{Format: "kdump", Level: opts.Level, Used: opts.Level},
+	}
+	r.res.Threads = opts.threads(d.PageSize())
+
+	start := time.Now()
+	survey, err := r.survey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.res.Survey = Seconds(time.Since(start))
+
+	start = time.Now()
+	w, err := vmcore.NewKdumpWriter(out, header(d, k, r.res.Used), d.Ranges(), survey.kept)
+	if err != nil {
+		return nil, err
+	}
+	err = r.save(ctx, w, survey.kept)
+	r.res.Complete = err == nil
+	if err != nil {
+		r.res.Reason = err.Error()
+	}
+	// Whatever happened, what is in the file shall be readable.
+	if ferr := w.Finish(r.res.Complete); ferr != nil {
+		return nil, errors.Join(err, ferr)
+	}
+	r.res.Bytes = int64(w.Size())
+	r.res.Pages.Saved = w.Pages()
+	if serr := out.Sync(); serr != nil {
+		r.res.Complete = false
+		err = errors.Join(err, fmt.Errorf("dump: %w", serr))
+		r.res.Reason = err.Error()
+	}
+	r.res.Save = Seconds(time.Since(start))
+	return r.res, err
+}
+
+// header is what the file says of itself.
+func header(d *vmcore.Dump, k *kernel.Kernel, level int) vmcore.KdumpHeader {
+	h := vmcore.KdumpHeader{
+		ByteOrder: d.ByteOrder(),
+		PageSize:  d.PageSize(),
+		DumpLevel: level,
+		Notes:     d.Notes(),
+	}
+	h.Utsname.Machine = d.Machine().String()
+	if k == nil {
+		return h
+	}
+	if u, err := k.Utsname(); err == nil {
+		h.Utsname = vmcore.Utsname(u)
+	} else if release, ok := k.Info().String("OSRELEASE"); ok {
+		h.Utsname.Release = release
+	}
+	// Readers find the architecture by this name alone; the dead kernel's
+	// memory is not asked for it.
+	h.Utsname.Machine = d.Machine().String()
+	if base, ok := k.Info().Number("phys_ram_base"); ok {
+		h.PhysBase = uint64(base)
+	}
+	if t, ok := k.Info().Number("CRASHTIME"); ok {
+		h.Timestamp = uint64(t)
+	}
+	return h
+}
+
+// run is one saving of a dump.
+type run struct {
+	dump   *vmcore.Dump
+	kernel *kernel.Kernel
+	opts   Options
+	res    *Result
+	// blind: pages cannot be told apart, all are saved.
+	blind bool
+}
+
+// extents yields the memory of the machine in pieces of at most extentPages
+// page frames, ascending and aligned.
+func (r *run) extents(yield func(start vmcore.PFN, n int) bool) {
+	size := r.dump.PageSize()
+	next := vmcore.PFN(0) // ranges may share a page at their edges
+	for _, ram := range r.dump.Ranges() {
+		pfn := max(next, vmcore.PFN(uint64(ram.Start)/size))
+		end := vmcore.PFN((uint64(ram.End)-1)/size + 1)
+		for pfn < end {
+			n := min(extentPages-uint64(pfn)%extentPages, uint64(end-pfn))
+			if !yield(pfn, int(n)) {
+				return
+			}
+			pfn += vmcore.PFN(n)
+		}
+		next = max(next, end)
+	}
+}
+
+// job is one extent on its way through the pipeline.
+type job struct {
+	start   vmcore.PFN
+	n       int
+	extent  *vmcore.Extent
+	classes []Class // of the pages, in the end what was done with them
+	err     error
+	done    chan struct{} // gets a value when a worker has finished the job
+}
+
+// save reads, compresses and writes the pages that the survey counted: workers
+// take extents in any order, and this goroutine writes them in theirs.
+func (r *run) save(ctx context.Context, w *vmcore.KdumpWriter, kept uint64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	workers := make([]*worker, r.res.Threads)
+	for i := range workers {
+		var err error
+		if workers[i], err = r.newWorker(); err != nil {
+			return err
+		}
+		defer workers[i].close()
+	}
+	free := make(chan *job, len(workers)*jobsPerThread)
+	for range cap(free) {
+		free <- &job{
+			extent:  w.NewExtent(extentPages),
+			classes: make([]Class, extentPages),
+			done:    make(chan struct{}, 1),
+		}
+	}
+	todo := make(chan *job)             // to the workers
+	order := make(chan *job, cap(free)) // to the writer, in ascending order
+
+	var running sync.WaitGroup
+	defer running.Wait()
+	for _, w := range workers {
+		running.Go(func() {
+			for j := range todo {
+				j.err = w.do(j)
+				j.done <- struct{}{}
+			}
+		})
+	}
+	whole := false // every extent was handed out; read when order is closed
+	go func() {
+		defer close(order)
+		defer close(todo)
+		for start, n := range r.extents {
+			var j *job
+			select {
+			case j = <-free:
+			case <-ctx.Done():
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			j.start, j.n, j.err = start, n, nil
+			order <- j
+			todo <- j
+		}
+		whole = true
+	}()
+
+	var failed error
+	for j := range order {
+		<-j.done
+		if failed == nil {
+			if failed = r.commit(w, j); failed != nil {
+				cancel() // no new extents; those under way come through here
+			} else if r.opts.Progress != nil {
+				size := r.dump.PageSize()
+				r.opts.Progress(Progress{Done: w.Pages() * size, Total: kept * size, Written: int64(w.Size())})
+			}
+		}
+		free <- j
+	}
+	if failed == nil && !whole {
+		failed = fmt.Errorf("dump cut short: %w", context.Cause(ctx))
+	}
+	return failed
+}
+
+// commit writes a finished job and counts what became of its pages.
+func (r *run) commit(w *vmcore.KdumpWriter, j *job) error {
+	if j.err != nil {
+		return j.err
+	}
+	if err := w.Write(j.extent); err != nil {
+		return err
+	}
+	size := vmcore.PhysAddr(r.dump.PageSize())
+	r.res.Pages.Total += uint64(j.n)
+	r.res.Pages.Zero += uint64(j.extent.Zeros())
+	for i, class := range j.classes[:j.n] {
+		r.res.Pages.count(class, 1)
+		if class == ClassUnreadable {
+			at := vmcore.PhysAddr(j.start+vmcore.PFN(i)) * size
+			r.res.addUnreadable(at, at+size)
+		}
+	}
+	return nil
+}
+
+// worker is what one thread needs to turn extents of memory into extents of the
+// dump.
+type worker struct {
+	level    int
+	pageSize int
+	selector *Selector // nil: everything is kept
+	reader   *vmcore.Reader
+	buf      []byte
+}
+
+// readPages is how many pages are copied out of old memory at a time.
+const readPages = 64
+
+func (r *run) newWorker() (*worker, error) {
+	w := &worker{
+		level:    r.res.Used,
+		pageSize: int(r.dump.PageSize()),
+		reader:   r.dump.NewReader(),
+		buf:      make([]byte, readPages*int(r.dump.PageSize())),
+	}
+	if !r.blind {
+		s, err := NewSelector(r.kernel)
+		if err != nil {
+			w.close()
+			return nil, err
+		}
+		w.selector = s
+	}
+	return w, nil
+}
+
+func (w *worker) close() { w.reader.Close() }
+
+// do fills the job's extent. Afterwards the job's classes say what became of
+// each page: those that are in the dump are ClassKeep.
+func (w *worker) do(j *job) error {
+	j.extent.Reset()
+	classes := j.classes[:j.n]
+	clear(classes)
+	if w.selector != nil {
+		if err := w.selector.Classify(j.start, classes); err != nil {
+			return err
+		}
+	}
+	for i, c := range classes {
+		if !c.Dropped(w.level) {
+			classes[i] = ClassKeep
+		}
+	}
+	for i := 0; i < j.n; {
+		if classes[i] != ClassKeep {
+			i++
+			continue
+		}
+		end := i + 1
+		for end < j.n && end-i < readPages && classes[end] == ClassKeep {
+			end++
+		}
+		if err := w.add(j, i, end); err != nil {
+			return err
+		}
+		i = end
+	}
+	return nil
+}
+
+// add reads the pages from index i up to end of the job and compresses them.
+func (w *worker) add(j *job, i, end int) error {
+	for i < end {
+		buf := w.buf[:(end-i)*w.pageSize]
+		n, err := w.reader.ReadPhys(buf, vmcore.PhysAddr(j.start+vmcore.PFN(i))*vmcore.PhysAddr(w.pageSize))
+		for page := range n / w.pageSize {
+			if err := j.extent.Add(j.start+vmcore.PFN(i), buf[page*w.pageSize:][:w.pageSize]); err != nil {
+				return err
+			}
+			i++
+		}
+		if err == nil {
+			continue
+		}
+		// The page that could not be read, and no other, is lost.
+		switch {
+		case errors.Is(err, vmcore.ErrHole):
+			j.classes[i] = ClassAbsent
+		case errors.Is(err, vmcore.ErrExcluded):
+			// Left out of the dump that is read already.
+			j.classes[i] = ClassAbsent
+		case errors.Is(err, vmcore.ErrUnreadable), errors.Is(err, vmcore.ErrUnsupported), errors.Is(err, vmcore.ErrCorrupt):
+			j.classes[i] = ClassUnreadable
+		default:
+			return err
+		}
+		i++
+	}
+	return nil
+}
