@@ -82,6 +82,11 @@ func write(s *script.Write) error {
 	switch {
 	case s.Random > 0:
 		return writeNoise(s.Path, s.Random, newNoise())
+	case s.Copy == "" && s.Size > 0:
+		if err := os.WriteFile(s.Path, s.Data, mode); err != nil {
+			return err
+		}
+		return os.Truncate(s.Path, s.Size)
 	case s.Copy == "":
 		return os.WriteFile(s.Path, s.Data, mode)
 	}

@@ -91,7 +91,8 @@ type Write struct {
 	Path string `json:"path"`
 	Mode uint32 `json:"mode,omitempty"` // 0644
 	Data []byte `json:"data,omitempty"`
-	// Copy is a file whose first Size bytes (0: all) are taken instead of Data.
+	// Copy is a file whose first Size bytes (0: all) are taken instead of Data;
+	// without it and Data, Size bytes are zero.
 	Copy string `json:"copy,omitempty"`
 	Size int64  `json:"size,omitempty"`
 	// Random are so many bytes of noise instead of Data, the same in each run.
