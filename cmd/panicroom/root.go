@@ -40,6 +40,7 @@ dead kernel's memory, says what happened, and brings the machine back.`,
 	root.AddCommand(
 		newUnload(c),
 		newCrash(c),
+		newReport(c),
 		newLog(c),
 		newVersion(c),
 	)
