@@ -15,7 +15,8 @@ export KERNEL MEM CPUS CRASHKERNEL SV V DEBIAN_MIRROR
 # Where they leave what a person may want to look at.
 export OUT ?= $(CURDIR)/out
 
-E2E = go test -tags e2e -count=1 -p 1 -parallel 2
+# Two machines at a time; RUN=TestMatrix/trixie/sv57 runs only what matches.
+E2E = go test -tags e2e -count=1 -p 1 -parallel 2 $(if $(RUN),-v -run '$(RUN)')
 
 .PHONY: help demo test test-full unit e2e lint fuzz compare build deps clean
 
@@ -36,7 +37,7 @@ test-full: deps unit ## the same with every cell of the matrix (hours)
 unit: ## unit tests only; they run anywhere
 	go test ./...
 
-e2e: deps
+e2e: deps ## real kernels only; RUN=TestMatrix/trixie/sv57 picks, V=1 shows the consoles
 	$(E2E) -timeout 60m ./e2e/...
 
 lint: ## gofmt, go vet (Linux and Mac), go mod tidy, staticcheck

@@ -2,9 +2,20 @@
 // tests need QEMU and an hour of patience in all, so they are built with the
 // tag e2e only: make test runs them, and
 //
-//	go test -tags e2e -count=1 -run 'TestMatrix/6.12/sv57' ./e2e
+//	make e2e RUN=TestMatrix/trixie/sv57
 //
 // runs one. What a run leaves is below out/e2e (OUT moves it): the console,
 // the guest's events, and after a failure its disk. Packages below: lab makes
 // the machines, guest is what runs in them, demo and compare are for people.
+//
+//   - TestLab: the machines themselves.
+//   - TestMatrix: kernel (a suite of Debian), paging mode, harts, and the one
+//     that panics; the referees judge each dump.
+//   - TestMemory: 8 GiB, crashkernel=,high, two memory nodes.
+//   - TestFirmwareMemory: a header with the firmware's memory in it.
+//   - TestRefusals, TestRoom: what load must refuse, and that what was loaded
+//     stays.
+//   - TestTargetFails: a target that is missing, full or read-only after the
+//     crash.
+//   - TestOwnFailure: panicroom itself fails in the panic kernel.
 package e2e

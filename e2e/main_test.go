@@ -5,11 +5,13 @@ package e2e
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"os"
 	"testing"
 
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
+	"github.com/panicroom-kdump/panicroom/internal/vm"
 )
 
 // full tells that every cell of the matrix shall run, not only those that make
@@ -37,6 +39,9 @@ func panicRoom(t *testing.T, k *lab.Kernel) string {
 // run runs a scenario; its large files stay only when the test fails.
 func run(t *testing.T, s *lab.Scenario) *lab.Outcome {
 	t.Helper()
+	if os.Getenv("V") == "1" {
+		s.OnLine = func(l vm.Line) { fmt.Printf("%s %6.1f s | %s\n", s.Name, l.At.Seconds(), l.Text) }
+	}
 	o, err := s.Run(t.Context())
 	if o != nil {
 		t.Cleanup(func() {
