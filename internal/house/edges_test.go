@@ -31,6 +31,8 @@ var floors = map[string]int{
 
 	"report": 3,
 
+	"kernel/kerneltest": 4,
+
 	"load":    4,
 	"capture": 4,
 
@@ -60,6 +62,9 @@ var edges = []struct{ from, to, because string }{
 	{"vmcore/vmcoretest", "vmcore", "dumps made for tests speak of physical addresses"},
 	{"target/targettest", "target", "the conformance suite of all targets"},
 	{"target/targettest", "internal/sys", "what a real filesystem can do"},
+
+	{"kernel/kerneltest", "vmcore", "machines made for tests speak of physical addresses"},
+	{"kernel/kerneltest", "vmcore/vmcoretest", "a machine with a kernel in it is a machine"},
 
 	{"report", "kernel", "a report is opinions over what kernel answers"},
 	{"report", "vmcore", "addresses and typed holes in what the report quotes"},
@@ -106,7 +111,7 @@ var foreign = []struct{ module, from, because string }{
 	{"github.com/spf13/cobra", "cmd/panicroom", "help, completion and flags as people know them"},
 	{"github.com/spf13/pflag", "cmd/panicroom", "cobra's flags"},
 	{"github.com/cavaliergopher/cpio", "internal/boot", "initramfs are newc cpio archives"},
-	{"github.com/cilium/ebpf/btf", "kernel", "types of the dead kernel"},
+	{"github.com/cilium/ebpf/btf", "test", "the referee of our BTF reader; it links os/exec, so it is nothing more"},
 	{"github.com/klauspost/compress", "vmcore", "pages of kdump-compressed dumps"},
 	{"github.com/klauspost/compress", "capture", "pages of kdump-compressed dumps"},
 	{"github.com/klauspost/compress", "internal/boot", "compressed initramfs and modules"},
