@@ -77,6 +77,12 @@ func (r *run) check(selector *Selector, s *survey) {
 		r.lower(level&LevelZero, "page tables of the kernel would have been left out")
 		return
 	}
+	notes := checkNotes(r.kernel, r.dump.PageSize(), level, selector.Classify)
+	r.res.Checks = append(r.res.Checks, notes)
+	if !notes.OK {
+		r.lower(level&LevelZero, "registers of CPUs or vmcoreinfo would have been left out")
+		return
+	}
 	if level&LevelFree == 0 {
 		return
 	}
