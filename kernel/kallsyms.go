@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"sort"
 	"strconv"
 	"strings"
@@ -42,6 +43,10 @@ type kallsyms struct {
 	base      VirtAddr
 	longNames bool     // two-byte lengths exist (6.1)
 	markers   []uint32 // offset in names of symbol i*markerStep
+
+	// What earlier questions came to; guarded by Kernel.symbolsMu.
+	asked map[string]bool
+	found map[string]VirtAddr
 }
 
 // kallsymsEncoding is how addresses are stored.
@@ -306,11 +311,21 @@ func (s *kallsyms) mark() error {
 	return nil
 }
 
+// wellKnown are names that this package asks for itself, one after the other:
+// whoever looks for one finds all in the same pass, which costs a second on a
+// slow machine.
+const wellKnown = "panic_cpu crash_notes __per_cpu_offset nr_cpu_ids __cpu_possible_mask " +
+	"node_data contig_page_data modules __start_BTF __stop_BTF"
+
+// maxRemembered bounds the addresses kept for later questions.
+const maxRemembered = 1024
+
 // Lookup finds the addresses of symbols of the kernel proper in one pass over
-// its symbol table. Of static symbols that share a name the one with the
-// lowest address counts. Names that do not exist are absent from the result;
-// the error means that the table cannot be read, and what was found until then
-// is returned with it. Variables are in the table only with CONFIG_KALLSYMS_ALL.
+// its symbol table, or in none when it was asked before. Of static symbols that
+// share a name the one with the lowest address counts. Names that do not exist
+// are absent from the result; the error means that the table cannot be read,
+// and what was found until then is returned with it. Variables are in the table
+// only with CONFIG_KALLSYMS_ALL.
 func (k *Kernel) Lookup(names ...string) (map[string]VirtAddr, error) {
 	found := make(map[string]VirtAddr, len(names))
 	s, err := k.openKallsyms()
@@ -319,31 +334,73 @@ func (k *Kernel) Lookup(names ...string) (map[string]VirtAddr, error) {
 	}
 	wanted := make(map[string]bool, len(names))
 	for _, n := range names {
-		wanted[n] = true
+		if addr, known, exists := s.remembered(n); !known {
+			wanted[n] = true
+		} else if exists {
+			found[n] = addr
+		}
 	}
 	if len(wanted) == 0 {
 		return found, nil
 	}
+	for n := range strings.FieldsSeq(wellKnown) {
+		if _, known, _ := s.remembered(n); !known {
+			wanted[n] = true
+		}
+	}
+	all := make(map[string]VirtAddr, len(wanted))
+	missing := len(wanted)
 	addresses := s.addresses()
 	err = s.walk(0, func(i uint64, _ byte, name []byte) error {
 		if !wanted[string(name)] {
+			return nil
+		}
+		if _, dup := all[string(name)]; dup {
 			return nil
 		}
 		addr, err := s.address(addresses, i)
 		if err != nil {
 			return err
 		}
-		found[string(name)] = addr
-		delete(wanted, string(name))
-		if len(wanted) == 0 {
+		all[string(name)] = addr
+		if missing--; missing == 0 {
 			return errStop
 		}
 		return nil
 	})
+	for _, n := range names {
+		if addr, ok := all[n]; ok {
+			found[n] = addr
+		}
+	}
 	if err != nil {
 		return found, fmt.Errorf("kallsyms: %w", err)
 	}
+	s.remember(wanted, all)
 	return found, nil
+}
+
+// remembered is what an earlier pass found about a name: known is whether one
+// looked for it, exists whether it is there.
+func (s *kallsyms) remembered(name string) (addr VirtAddr, known, exists bool) {
+	s.k.symbolsMu.Lock()
+	defer s.k.symbolsMu.Unlock()
+	known = s.asked[name]
+	addr, exists = s.found[name]
+	return addr, known, exists
+}
+
+func (s *kallsyms) remember(asked map[string]bool, found map[string]VirtAddr) {
+	s.k.symbolsMu.Lock()
+	defer s.k.symbolsMu.Unlock()
+	if s.asked == nil {
+		s.asked, s.found = make(map[string]bool), make(map[string]VirtAddr)
+	}
+	if len(s.asked)+len(asked) > maxRemembered {
+		return
+	}
+	maps.Copy(s.asked, asked)
+	maps.Copy(s.found, found)
 }
 
 // Symbols yields all symbols of the kernel proper in the order of their
