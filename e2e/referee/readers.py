@@ -109,7 +109,7 @@ def with_libkdumpfile():
         "format": ctx.attr["file.description"],
         "arch": ctx.attr["arch.name"],
         "release": ctx.attr["linux.uts.release"],
-        "cpus": ctx.attr["cpu.number"],
+        "cpus": ctx.attr.get("cpu.number", 0),
         "bitmap": hashlib.sha256(bits.rstrip(b"\0")).hexdigest(),
         "virtual": virtual(lambda a, n: ctx.read(kdumpfile.KVADDR, a, n)),
         "physical": compare(lambda a, n: ctx.read(kdumpfile.MACHPHYSADDR, a, n)[:], bits, count),
