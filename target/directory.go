@@ -140,6 +140,8 @@ type directoryCrash struct {
 	open int    // files
 }
 
+var _ Opener = (*directoryCrash)(nil)
+
 func (c *directoryCrash) Path() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,6 +171,22 @@ func (c *directoryCrash) Create(name string) (File, error) {
 	}
 	c.open++
 	return &directoryFile{c: c, f: f, name: name}, nil
+}
+
+func (c *directoryCrash) Open(name string) (ReadFile, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done {
+		return nil, fmt.Errorf("%s: %w", c.final, ErrFinished)
+	}
+	f, err := c.root.Open(name)
+	if err != nil {
+		return nil, err // not a nil *os.File in an interface
+	}
+	return f, nil
 }
 
 func (c *directoryCrash) Commit() error {
@@ -223,6 +241,10 @@ func (f *directoryFile) Write(p []byte) (int, error) {
 func (f *directoryFile) WriteAt(p []byte, offset int64) (int, error) {
 	n, err := f.f.WriteAt(p, offset)
 	return n, f.c.d.explain(err, f.name, offset+int64(n), len(p)-n)
+}
+
+func (f *directoryFile) Truncate(size int64) error {
+	return f.c.d.explain(f.f.Truncate(size), f.name, size, 0)
 }
 
 func (f *directoryFile) Sync() error {

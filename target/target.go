@@ -72,10 +72,28 @@ type Crash interface {
 type File interface {
 	io.Writer
 	io.WriterAt
+	// Truncate cuts the file to size bytes. What is written afterwards with Write
+	// still comes after what Write wrote before.
+	Truncate(size int64) error
 	// Sync returns when everything written is on the target for good.
 	Sync() error
 	// Close syncs and ends the file.
 	Close() error
+}
+
+// Opener is a [Crash] whose files can be read back before Commit. Targets that
+// can only be written to are none.
+type Opener interface {
+	// Open opens a file for reading. The error wraps fs.ErrNotExist if there is
+	// none of that name.
+	Open(name string) (ReadFile, error)
+}
+
+// ReadFile is a file that is read back; that of a [Directory] is an *os.File.
+type ReadFile interface {
+	io.Reader
+	io.ReaderAt
+	io.Closer
 }
 
 // NoSpaceError is the error of a full target. It is [ErrNoSpace].

@@ -1,6 +1,7 @@
 package targettest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
@@ -22,7 +23,10 @@ type Memory struct {
 	fail    map[string]error             // of Create, by file
 }
 
-var _ target.Target = (*Memory)(nil)
+var (
+	_ target.Target = (*Memory)(nil)
+	_ target.Opener = (*memoryCrash)(nil)
+)
 
 // NewMemory makes an empty target that takes limit bytes.
 func NewMemory(limit uint64) *Memory {
@@ -140,6 +144,19 @@ func (c *memoryCrash) Create(name string) (target.File, error) {
 	return &memoryFile{c: c, name: name}, nil
 }
 
+func (c *memoryCrash) Open(name string) (target.ReadFile, error) {
+	b, err := c.m.File(c.Path(), name)
+	if err != nil {
+		return nil, err
+	}
+	return readFile{bytes.NewReader(b)}, nil
+}
+
+// readFile is what Open returns.
+type readFile struct{ *bytes.Reader }
+
+func (readFile) Close() error { return nil }
+
 func (c *memoryCrash) Commit() error {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
@@ -198,6 +215,17 @@ func (f *memoryFile) writeAt(p []byte, offset int64) (int, error) {
 	data = append(data, make([]byte, grow)...)
 	m.crashes[f.c.now][f.name] = data
 	return copy(data[offset:], p), nil
+}
+
+func (f *memoryFile) Truncate(size int64) error {
+	f.c.m.mu.Lock()
+	defer f.c.m.mu.Unlock()
+	data := f.c.m.crashes[f.c.now][f.name]
+	if size < int64(len(data)) {
+		f.c.m.used -= uint64(int64(len(data)) - size)
+		f.c.m.crashes[f.c.now][f.name] = data[:size]
+	}
+	return nil
 }
 
 func (f *memoryFile) Sync() error { return nil }

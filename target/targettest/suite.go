@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"strings"
 	"sync"
 	"testing"
@@ -36,6 +38,8 @@ func Run(t *testing.T, s Subject) {
 	t.Run("SameName", func(t *testing.T) { testSameName(t, s) })
 	t.Run("Names", func(t *testing.T) { testNames(t, s) })
 	t.Run("WriteAt", func(t *testing.T) { testWriteAt(t, s) })
+	t.Run("Truncate", func(t *testing.T) { testTruncate(t, s) })
+	t.Run("ReadBack", func(t *testing.T) { testReadBack(t, s) })
 	t.Run("OpenFile", func(t *testing.T) { testOpenFile(t, s) })
 	t.Run("Cancelled", func(t *testing.T) { testCancelled(t, s) })
 	t.Run("Free", func(t *testing.T) { testFree(t, s) })
@@ -209,6 +213,51 @@ func testWriteAt(t *testing.T, s Subject) {
 		if !bytes.Equal(got[i*size:(i+1)*size], bytes.Repeat([]byte{want}, size)) {
 			t.Errorf("block %d is not all %d", i, want)
 		}
+	}
+}
+
+func testTruncate(t *testing.T, s Subject) {
+	tgt := s.New(t)
+	c := begin(t, tgt, "truncate")
+	f, err := c.Create("manifest.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"a draft with room", "the text"} {
+		if _, err := f.WriteAt([]byte(text), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Truncate(int64(len("the text"))); err != nil {
+		t.Fatalf("Truncate: %v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, s, tgt, c.Path(), "manifest.json", "the text")
+}
+
+func testReadBack(t *testing.T, s Subject) {
+	c := begin(t, s.New(t), "read-back")
+	o, ok := c.(target.Opener)
+	if !ok {
+		t.Skip("the target cannot be read back")
+	}
+	write(t, c, "dmesg.txt", "written and read")
+	f, err := o.Open("dmesg.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 4)
+	if n, err := f.ReadAt(b, 12); n != 4 || string(b) != "read" {
+		t.Errorf("ReadAt = %d, %v, %q; want read", n, err, b)
+	}
+	if all, err := io.ReadAll(f); err != nil || string(all) != "written and read" {
+		t.Errorf("ReadAll = %q, %v", all, err)
+	}
+	if _, err := o.Open("vmcore"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open of no file: %v; want fs.ErrNotExist", err)
 	}
 }
 

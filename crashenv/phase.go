@@ -1,0 +1,212 @@
+package crashenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// The phases of the crash half, in their order. Those from PhaseOpen to
+// PhaseCommit are also those of [Save].
+const (
+	PhaseMounts  = "mounts"  // /proc, /sys, /dev, /run
+	PhaseModules = "modules" // of the target's disk and filesystem
+	PhaseDevice  = "device"  // waits for the filesystem by UUID
+	PhaseTarget  = "target"  // mounts it
+	PhaseOpen    = "open"    // looks into the dead kernel, makes the crash's directory
+	PhaseLog     = "log"     // saves the dead kernel's log
+	PhaseDump    = "dump"    // saves its memory
+	PhaseRaw     = "raw"     // a literal copy, for tests
+	PhaseReport  = "report"  // reads the dump and says what happened
+	PhaseHash    = "hash"    // reads everything back from the disk
+	PhaseCommit  = "commit"  // the manifest and the final name
+	PhaseUnmount = "unmount"
+	PhaseRescue  = "rescue" // only after a failure
+)
+
+// Deadlines say how long phases may take, in seconds by phase; see
+// [DefaultDeadlines] for those that are missing. A phase that is late is
+// asked to end, and what has been saved stays; its process is killed when it
+// does not end within [Grace].
+type Deadlines map[string]float64
+
+// Grace is the time between asking a phase to end and killing its process,
+// and that which the end of the machine may take at most per step.
+const Grace = 20 * time.Second
+
+// DefaultDeadlines returns the deadlines of a Plan that says nothing else.
+// They are generous: they exist so that no hang is for ever.
+func DefaultDeadlines() Deadlines {
+	return Deadlines{
+		PhaseMounts:  30,
+		PhaseModules: 120,
+		PhaseDevice:  60,  // spinning disks behind slow controllers
+		PhaseTarget:  300, // replays the journal
+		PhaseOpen:    60,
+		PhaseLog:     60,
+		PhaseDump:    4 * 3600,
+		PhaseRaw:     4 * 3600,
+		PhaseReport:  180,
+		PhaseHash:    3600,
+		PhaseCommit:  120,
+		PhaseUnmount: 120,
+		PhaseRescue:  180,
+	}
+}
+
+// of is the deadline of a phase.
+func (d Deadlines) of(phase string) time.Duration {
+	s, ok := d[phase]
+	if !ok || s <= 0 {
+		if s, ok = DefaultDeadlines()[phase]; !ok {
+			s = 60
+		}
+	}
+	return time.Duration(s * float64(time.Second))
+}
+
+// LateError is the error of a phase that was not done in time.
+type LateError struct {
+	Phase string
+	Limit time.Duration
+}
+
+func (e *LateError) Error() string {
+	return fmt.Sprintf("phase %s was not done within its %s", e.Phase, e.Limit)
+}
+
+// Is makes the error context.DeadlineExceeded.
+func (e *LateError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// PhaseResult is how a phase went.
+type PhaseResult struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"`
+	Text    string  `json:"text,omitempty"`  // what it did, for people
+	Error   string  `json:"error,omitempty"` // why it failed
+	err     error
+}
+
+// Events hear how far the work is. Any may be nil; they are called from one
+// goroutine at a time.
+type Events struct {
+	Begin    func(phase string, deadline time.Duration)
+	End      func(PhaseResult)
+	Progress func(phase string, done, total uint64)
+	Note     func(text string)
+}
+
+func (e *Events) begin(phase string, deadline time.Duration) {
+	if e.Begin != nil {
+		e.Begin(phase, deadline)
+	}
+}
+
+func (e *Events) end(r PhaseResult) {
+	if e.End != nil {
+		e.End(r)
+	}
+}
+
+func (e *Events) progress(phase string, done, total uint64) {
+	if e.Progress != nil {
+		e.Progress(phase, done, total)
+	}
+}
+
+func (e *Events) note(format string, args ...any) {
+	if e.Note != nil {
+		e.Note(fmt.Sprintf(format, args...))
+	}
+}
+
+// phases runs phases one after the other, each with its deadline, and keeps
+// their results.
+type phases struct {
+	deadlines Deadlines
+	events    Events
+	results   []PhaseResult
+	// die is Test.Die.
+	die string
+}
+
+// errPanic marks a panic of our own code, caught at the border of a phase.
+var errPanic = errors.New("panic in panicroom")
+
+// run runs one phase. f returns a text for people; its context ends with the
+// phase's deadline.
+func (p *phases) run(ctx context.Context, name string, f func(context.Context) (string, error)) error {
+	limit := p.deadlines.of(name)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, &LateError{name, limit})
+	defer cancel()
+	p.events.begin(name, limit)
+	start := time.Now()
+	text, err := p.guarded(ctx, name, f)
+	r := PhaseResult{Name: name, Seconds: time.Since(start).Seconds(), Text: text, err: err}
+	if err != nil {
+		r.Error = oneLine(err.Error())
+	}
+	p.results = append(p.results, r)
+	p.events.end(r)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// guarded turns a panic into an error, and says late instead of canceled.
+func (p *phases) guarded(ctx context.Context, name string, f func(context.Context) (string, error)) (text string, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			fmt.Fprintf(os.Stderr, "panic: %v\n%s", r, debug.Stack())
+			err = fmt.Errorf("%w: %v", errPanic, r)
+		}
+		if err != nil && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
+			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}()
+	p.misbehave(ctx, name)
+	return f(ctx)
+}
+
+// misbehave does what a test wants to see survived.
+func (p *phases) misbehave(ctx context.Context, name string) {
+	phase, how, ok := strings.Cut(p.die, ":")
+	if !ok || phase != name {
+		return
+	}
+	switch how {
+	case "panic":
+		panic("a test wants it")
+	case "exit":
+		os.Exit(99)
+	case "hang":
+		select {}
+	case "memory":
+		var all [][]byte
+		for {
+			b := make([]byte, 1<<20)
+			for i := range b {
+				b[i] = byte(i)
+			}
+			all = append(all, b)
+		}
+	case "late":
+		<-ctx.Done()
+	}
+}
+
+// oneLine makes a text fit for one line of a console.
+func oneLine(s string) string {
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,148 @@
+package crashenv
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/panicroom-kdump/panicroom/kernel"
+)
+
+// planVersion is the version of the Plan's form. The two halves are the same
+// binary, so there is only one.
+const planVersion = 1
+
+// Plan is what the crash half executes. It is plain data; the zero value of a
+// field means what its comment says.
+type Plan struct {
+	Version int `json:"version"`
+
+	// Release is the kernel that the modules were made for.
+	Release string `json:"release"`
+	// Modules are loaded in this order.
+	Modules []Module `json:"modules"`
+	Target  Target   `json:"target"`
+
+	// Level is the dump level of makedumpfile(8) -d.
+	Level int `json:"level"`
+	// LogLines bounds the tail of the log in the report; 0 is its default.
+	LogLines int `json:"log_lines,omitempty"`
+	// Final is what becomes of the machine.
+	Final Final `json:"final"`
+	// Deadlines end phases; see [Deadlines].
+	Deadlines Deadlines `json:"deadlines"`
+	// Watchdog tells that a hardware watchdog was running in the healthy
+	// system and must be petted.
+	Watchdog bool `json:"watchdog,omitempty"`
+
+	// Layout is that of the dead kernel's structures, if it could be read.
+	Layout *kernel.Layout `json:"layout,omitempty"`
+	// Host tells about the healthy system, for the manifest.
+	Host Host `json:"host"`
+
+	// Test changes what only tests may change; nil in real life.
+	Test *Test `json:"test,omitempty"`
+}
+
+// Module is a kernel module in the initramfs.
+type Module struct {
+	Name string `json:"name"`
+	// File is its path in the initramfs.
+	File string `json:"file"`
+	// Params are given as on the command line of modprobe.
+	Params string `json:"params,omitempty"`
+	// Compressed tells that the kernel has to unpack it.
+	Compressed bool `json:"compressed,omitempty"`
+}
+
+// Target is where the dump goes.
+type Target struct {
+	// UUID of the filesystem; see device.Filesystem.
+	UUID string `json:"uuid"`
+	// Type is the driver to mount it with, Options its options.
+	Type    string `json:"type"`
+	Options string `json:"options,omitempty"`
+	// Dir is the directory within the filesystem.
+	Dir string `json:"dir"`
+	// Path is the same directory in the healthy system, and Device its block
+	// device there, for people.
+	Path   string `json:"path"`
+	Device string `json:"device"`
+}
+
+// Host tells where and when a Plan was made.
+type Host struct {
+	Name    string    `json:"name,omitempty"` // of the machine
+	BootID  string    `json:"boot_id,omitempty"`
+	Release string    `json:"release,omitempty"` // of the kernel that may die
+	Made    time.Time `json:"made"`
+}
+
+// Test is what only tests change.
+type Test struct {
+	// Raw also saves a literal copy of the input as vmcore.raw.
+	Raw bool `json:"raw,omitempty"`
+	// Input is read instead of /proc/vmcore.
+	Input string `json:"input,omitempty"`
+	// Die makes the worker misbehave at the beginning of a phase: the value is
+	// PHASE:panic, PHASE:hang, PHASE:exit or PHASE:memory.
+	Die string `json:"die,omitempty"`
+}
+
+// Final is what becomes of the machine.
+type Final string
+
+// The ends of a machine.
+const (
+	Reboot   Final = "reboot"
+	PowerOff Final = "poweroff"
+	Halt     Final = "halt"
+)
+
+// VMCore is the dead kernel's memory as the panic kernel shows it.
+const VMCore = "/proc/vmcore"
+
+func (p *Plan) input() string {
+	if p.Test != nil && p.Test.Input != "" {
+		return p.Test.Input
+	}
+	return VMCore
+}
+
+// ErrPlan marks a Plan that cannot be executed.
+var ErrPlan = errors.New("plan is not valid")
+
+// ParsePlan reads a Plan and checks it.
+func ParsePlan(text []byte) (*Plan, error) {
+	p := new(Plan)
+	if err := json.Unmarshal(text, p); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPlan, err)
+	}
+	return p, p.check()
+}
+
+func (p *Plan) check() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", ErrPlan, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case p.Version != planVersion:
+		return bad("version %d; this is for %d", p.Version, planVersion)
+	case p.Target.UUID == "" || p.Target.Type == "":
+		return bad("target has no UUID or no type")
+	case !path.IsAbs(p.Target.Dir) || path.Clean(p.Target.Dir) != p.Target.Dir:
+		return bad("target directory %q", p.Target.Dir)
+	case p.Final != Reboot && p.Final != PowerOff && p.Final != Halt:
+		return bad("final action %q", p.Final)
+	case p.Level < 0 || p.Level > 31:
+		return bad("dump level %d, not 0 to 31", p.Level)
+	}
+	for _, m := range p.Modules {
+		if m.Name == "" || !path.IsAbs(m.File) {
+			return bad("module %q in file %q", m.Name, m.File)
+		}
+	}
+	return nil
+}
