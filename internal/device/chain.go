@@ -128,6 +128,19 @@ func Drivers(fsys fs.FS, b *Block) ([]Driver, error) {
 	return w.drivers, nil
 }
 
+// ClassDrivers lists the drivers under a device of a class, named by its link
+// below /sys/class, like sys/class/watchdog/watchdog0; in the order of
+// [Drivers].
+func ClassDrivers(fsys fs.FS, link string) ([]Driver, error) {
+	dir, err := resolve(fsys, link)
+	if err != nil {
+		return nil, err
+	}
+	w := &walk{fsys: fsys, seen: map[string]bool{}}
+	err = w.device(dir)
+	return w.drivers, err
+}
+
 // walk collects the drivers of devices, each once.
 type walk struct {
 	fsys    fs.FS

@@ -107,6 +107,23 @@ func TestDrivers(t *testing.T) {
 	}
 }
 
+func TestClassDrivers(t *testing.T) {
+	fsys := fstest.MapFS{
+		"sys/class/watchdog/watchdog0":                      link("../../devices/platform/wdt/watchdog/watchdog0"),
+		"sys/devices/platform/wdt/watchdog/watchdog0/state": file("active\n"),
+		"sys/devices/platform/wdt/driver":                   link("../../../bus/platform/drivers/starfive-wdt"),
+		"sys/bus/platform/drivers/starfive-wdt/module":      link("../../../../module/starfive_wdt"),
+	}
+	got, err := ClassDrivers(fsys, "sys/class/watchdog/watchdog0")
+	want := []Driver{{"sys/devices/platform/wdt", "starfive-wdt", "starfive_wdt", ""}}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("ClassDrivers: %v (-want +got):\n%s", err, diff)
+	}
+	if _, err := ClassDrivers(fsys, "sys/class/watchdog/watchdog1"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("ClassDrivers of no watchdog: %v; want fs.ErrNotExist", err)
+	}
+}
+
 func TestDriversStacked(t *testing.T) {
 	for _, minor := range [][2]uint32{{252, 0}, {7, 0}} {
 		b, err := FindBlock(sysfs, minor[0], minor[1])

@@ -20,6 +20,8 @@ type Filesystem struct {
 	UUID  string `json:"uuid"`
 	Label string `json:"label,omitempty"`
 	Size  uint64 `json:"size"` // bytes, as the filesystem was made
+	// Devices is how many block devices the filesystem spans.
+	Devices uint64 `json:"devices"`
 }
 
 func (f Filesystem) String() string { return f.Type + " " + f.UUID }
@@ -97,7 +99,7 @@ func parseExt(b []byte) *Filesystem {
 		// large_file, btree_dir.
 		ext3Incompat, ext3ROCompat = 0x2 | 0x4 | 0x10, 0x1 | 0x2 | 0x4
 	)
-	f := &Filesystem{UUID: uuid(b[0x68:]), Label: text(b[0x78:0x88])}
+	f := &Filesystem{Devices: 1, UUID: uuid(b[0x68:]), Label: text(b[0x78:0x88])}
 	switch {
 	case incompat&journalDev != 0:
 		return nil // only a journal
@@ -124,7 +126,7 @@ func parseXFS(b []byte) *Filesystem {
 	if string(b[:4]) != "XFSB" || block < 512 || block > 64<<10 || bits.OnesCount64(block) != 1 {
 		return nil
 	}
-	return &Filesystem{Type: "xfs", UUID: uuid(b[32:]), Label: text(b[108:120]), Size: size(be.Uint64(b[8:]), block)}
+	return &Filesystem{Type: "xfs", Devices: 1, UUID: uuid(b[32:]), Label: text(b[108:120]), Size: size(be.Uint64(b[8:]), block)}
 }
 
 // parseBtrfs reads struct btrfs_super_block, include/uapi/linux/btrfs_tree.h
@@ -133,7 +135,7 @@ func parseBtrfs(b []byte) *Filesystem {
 	if string(b[0x40:0x48]) != "_BHRfS_M" {
 		return nil
 	}
-	return &Filesystem{Type: "btrfs", UUID: uuid(b[0x20:]), Label: text(b[0x12b:0x22b]), Size: binary.LittleEndian.Uint64(b[0x70:])}
+	return &Filesystem{Type: "btrfs", Devices: max(1, binary.LittleEndian.Uint64(b[0x88:])), UUID: uuid(b[0x20:]), Label: text(b[0x12b:0x22b]), Size: binary.LittleEndian.Uint64(b[0x70:])}
 }
 
 // parseF2FS reads struct f2fs_super_block, include/linux/f2fs_fs.h (Linux 7.2).
@@ -151,7 +153,7 @@ func parseF2FS(b []byte) *Filesystem {
 		}
 		label = append(label, c)
 	}
-	return &Filesystem{Type: "f2fs", UUID: uuid(b[108:]), Label: printable(string(utf16.Decode(label))), Size: size(le.Uint64(b[36:]), 1<<logBlock)}
+	return &Filesystem{Type: "f2fs", Devices: 1, UUID: uuid(b[108:]), Label: printable(string(utf16.Decode(label))), Size: size(le.Uint64(b[36:]), 1<<logBlock)}
 }
 
 // parseFAT reads the boot sector of FAT12, FAT16 and FAT32,
@@ -175,7 +177,7 @@ func parseFAT(b []byte) *Filesystem {
 	if ext[0] != 0x28 && ext[0] != 0x29 {
 		return nil
 	}
-	f := &Filesystem{Type: "vfat", UUID: fmt.Sprintf("%04X-%04X", le.Uint16(ext[3:]), le.Uint16(ext[1:]))}
+	f := &Filesystem{Type: "vfat", Devices: 1, UUID: fmt.Sprintf("%04X-%04X", le.Uint16(ext[3:]), le.Uint16(ext[1:]))}
 	if ext[0] == 0x29 {
 		if label := strings.TrimRight(text(ext[5:16]), " "); label != "NO NAME" {
 			f.Label = label

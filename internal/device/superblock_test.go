@@ -37,14 +37,14 @@ func superblock(t testing.TB, name string) []byte {
 func TestIdentify(t *testing.T) {
 	const uuid = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
 	for name, want := range map[string]Filesystem{ // as blkid sees them
-		"ext2":   {"ext2", uuid, "old", 64 << 20},
-		"ext3":   {"ext3", uuid, "", 64 << 20},
-		"ext4":   {"ext4", uuid, "crashes", 512 << 20},
-		"xfs":    {"xfs", uuid, "crashes", 512 << 20},
-		"btrfs":  {"btrfs", uuid, "crashes", 512 << 20},
-		"f2fs":   {"f2fs", uuid, "crashes", 512 << 20},
-		"vfat":   {"vfat", "1234-ABCD", "CRASHES", 64 << 20},
-		"vfat16": {"vfat", "0001-0002", "", 16 << 20},
+		"ext2":   {"ext2", uuid, "old", 64 << 20, 1},
+		"ext3":   {"ext3", uuid, "", 64 << 20, 1},
+		"ext4":   {"ext4", uuid, "crashes", 512 << 20, 1},
+		"xfs":    {"xfs", uuid, "crashes", 512 << 20, 1},
+		"btrfs":  {"btrfs", uuid, "crashes", 512 << 20, 1},
+		"f2fs":   {"f2fs", uuid, "crashes", 512 << 20, 1},
+		"vfat":   {"vfat", "1234-ABCD", "CRASHES", 64 << 20, 1},
+		"vfat16": {"vfat", "0001-0002", "", 16 << 20, 1},
 	} {
 		got, err := Identify(bytes.NewReader(superblock(t, name)))
 		if err != nil {
