@@ -105,7 +105,8 @@ func (c *console) events() Events {
 			}
 			progress.Update(done, total, "")
 		},
-		Note: func(text string) { c.line("note: %s", text) },
+		Panic: func(line string) { c.line("panic: %s", line) },
+		Note:  func(text string) { c.line("note: %s", text) },
 	}
 }
 

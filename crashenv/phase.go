@@ -28,10 +28,10 @@ const (
 	PhaseRescue  = "rescue" // only after a failure
 )
 
-// Deadlines say how long phases may take, in seconds by phase; see
-// [DefaultDeadlines] for those that are missing. A phase that is late is
-// asked to end, and what has been saved stays; its process is killed when it
-// does not end within [Grace].
+// Deadlines say how long phases may take, in seconds by phase; a phase that is
+// missing has that of [DefaultDeadlines], and nil is no deadline for any. A
+// phase that is late is asked to end, and what has been saved stays; in the
+// crash environment its process is killed when it does not end within [Grace].
 type Deadlines map[string]float64
 
 // Grace is the time between asking a phase to end and killing its process,
@@ -58,13 +58,14 @@ func DefaultDeadlines() Deadlines {
 	}
 }
 
-// of is the deadline of a phase.
+// of is the deadline of a phase, 0 for none.
 func (d Deadlines) of(phase string) time.Duration {
+	if d == nil {
+		return 0
+	}
 	s, ok := d[phase]
 	if !ok || s <= 0 {
-		if s, ok = DefaultDeadlines()[phase]; !ok {
-			s = 60
-		}
+		s = DefaultDeadlines()[phase]
 	}
 	return time.Duration(s * float64(time.Second))
 }
@@ -97,6 +98,7 @@ type Events struct {
 	Begin    func(phase string, deadline time.Duration)
 	End      func(PhaseResult)
 	Progress func(phase string, done, total uint64)
+	Panic    func(line string) // of the dead kernel's log, that says why
 	Note     func(text string)
 }
 
@@ -115,6 +117,12 @@ func (e *Events) end(r PhaseResult) {
 func (e *Events) progress(phase string, done, total uint64) {
 	if e.Progress != nil {
 		e.Progress(phase, done, total)
+	}
+}
+
+func (e *Events) panicked(line string) {
+	if e.Panic != nil {
+		e.Panic(line)
 	}
 }
 
@@ -141,8 +149,11 @@ var errPanic = errors.New("panic in panicroom")
 // phase's deadline.
 func (p *phases) run(ctx context.Context, name string, f func(context.Context) (string, error)) error {
 	limit := p.deadlines.of(name)
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, &LateError{name, limit})
-	defer cancel()
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, &LateError{name, limit})
+		defer cancel()
+	}
 	p.events.begin(name, limit)
 	start := time.Now()
 	text, err := p.guarded(ctx, name, f)
@@ -169,13 +180,15 @@ func (p *phases) guarded(ctx context.Context, name string, f func(context.Contex
 			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}()
-	p.misbehave(ctx, name)
+	if name != PhaseReport { // there the reporter does it
+		misbehave(ctx, p.die, name)
+	}
 	return f(ctx)
 }
 
-// misbehave does what a test wants to see survived.
-func (p *phases) misbehave(ctx context.Context, name string) {
-	phase, how, ok := strings.Cut(p.die, ":")
+// misbehave does what a test wants to see survived in a phase; see Test.Die.
+func misbehave(ctx context.Context, die, name string) {
+	phase, how, ok := strings.Cut(die, ":")
 	if !ok || phase != name {
 		return
 	}

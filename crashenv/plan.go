@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
@@ -86,9 +88,28 @@ type Test struct {
 	Raw bool `json:"raw,omitempty"`
 	// Input is read instead of /proc/vmcore.
 	Input string `json:"input,omitempty"`
-	// Die makes the worker misbehave at the beginning of a phase: the value is
-	// PHASE:panic, PHASE:hang, PHASE:exit or PHASE:memory.
+	// Die makes the worker, in phase report the reporter, misbehave at the
+	// beginning of a phase: the value is PHASE:HOW with HOW panic; exit; memory,
+	// which takes all there is; late, which ends at the deadline; or hang, which
+	// does not. The last two get a short deadline.
 	Die string `json:"die,omitempty"`
+}
+
+// lateSeconds is the deadline of a phase that shall be late.
+const lateSeconds = 3
+
+// deadlines shortens that of a phase that shall be late.
+func (t *Test) deadlines(d Deadlines) Deadlines {
+	if t == nil {
+		return d
+	}
+	phase, how, _ := strings.Cut(t.Die, ":")
+	if how != "late" && how != "hang" {
+		return d
+	}
+	d = maps.Clone(d)
+	d[phase] = lateSeconds
+	return d
 }
 
 // Final is what becomes of the machine.
@@ -120,7 +141,13 @@ func ParsePlan(text []byte) (*Plan, error) {
 	if err := json.Unmarshal(text, p); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPlan, err)
 	}
-	return p, p.check()
+	if p.Deadlines == nil {
+		p.Deadlines = DefaultDeadlines()
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 func (p *Plan) check() error {

@@ -1,0 +1,437 @@
+package crashenv
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/panicroom-kdump/panicroom/internal/boot"
+	"github.com/panicroom-kdump/panicroom/internal/device"
+	"github.com/panicroom-kdump/panicroom/kernel"
+	"github.com/panicroom-kdump/panicroom/target"
+)
+
+// Options say what [Build] builds. Dir, Release and Modules must be given.
+type Options struct {
+	// Dir is the directory for the crashes in the running system; it need not
+	// exist yet.
+	Dir string
+	// Release is the panic kernel's, and Modules its /lib/modules/RELEASE.
+	Release string
+	Modules fs.FS
+	// Config is the panic kernel's configuration; nil looks for its file. If
+	// there is none, modules are unpacked here and the initramfs is gzip'd.
+	Config boot.ConfigValue
+
+	// Executable is the path of the binary to pack; "" is this one. It must be
+	// static and of the panic kernel's architecture.
+	Executable string
+	// BTF has the types of the running kernel; "" is /sys/kernel/btf/vmlinux.
+	// Without them, which is no error, the crash half looks into the dead
+	// kernel.
+	BTF string
+
+	Level     int       // as makedumpfile(8) -d
+	Final     Final     // "" is Reboot
+	CPUs      int       // of the panic kernel; 0 is 1
+	Deadlines Deadlines // nil is DefaultDeadlines
+	LogLines  int       // of the report; 0 is its default
+	Test      *Test
+
+	// Root is the running system's "/"; nil is the real one. Open opens one of
+	// its block devices by its name in /dev; nil opens the real one.
+	Root fs.FS
+	Open func(name string) (io.ReaderAt, io.Closer, error)
+}
+
+// Environment is what [Build] has built.
+type Environment struct {
+	Plan *Plan
+	// Initramfs is compressed with a window small enough for the panic room.
+	Initramfs []byte
+	// Unpacked is the memory that the initramfs takes once the kernel has
+	// unpacked it, in bytes. For a moment both are in memory.
+	Unpacked uint64
+	// Cmdline is what the environment needs on the command line.
+	Cmdline []Param
+	// Missing tells what could not be found and may not be needed, for people.
+	Missing []string
+}
+
+// TargetError is the error of a directory that cannot be a target.
+type TargetError struct {
+	Dir   string
+	Err   error
+	hints []string
+}
+
+func (e *TargetError) Error() string { return fmt.Sprintf("target %s: %v", e.Dir, e.Err) }
+func (e *TargetError) Unwrap() error { return e.Err }
+
+// Hints says what to do.
+func (e *TargetError) Hints() []string { return e.hints }
+
+// ErrDynamic: the binary to pack needs a dynamic linker, which the crash
+// environment does not have.
+var ErrDynamic = errors.New("not a static binary")
+
+// Build makes the crash environment for a target: it finds out what the
+// target needs, decides what the crash half shall do, and packs both.
+func Build(ctx context.Context, opts Options) (*Environment, error) {
+	if opts.Root == nil {
+		opts.Root = os.DirFS("/")
+	}
+	if opts.Open == nil {
+		opts.Open = func(name string) (io.ReaderAt, io.Closer, error) {
+			f, err := os.Open(path.Join("/dev", name))
+			return f, f, err
+		}
+	}
+	if opts.Config == nil {
+		opts.Config = findConfig(opts.Root, opts.Modules, opts.Release)
+	}
+	if opts.Final == "" {
+		opts.Final = Reboot
+	}
+	if opts.Deadlines == nil {
+		opts.Deadlines = DefaultDeadlines()
+	}
+	b := &builder{Options: opts}
+	b.env.Plan = &Plan{Version: planVersion, Release: opts.Release, Level: opts.Level, Final: opts.Final,
+		Deadlines: opts.Test.deadlines(opts.Deadlines), LogLines: opts.LogLines, Host: b.host(), Test: opts.Test}
+	if err := b.resolve(); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := b.pack(); err != nil {
+		return nil, err
+	}
+	b.env.Cmdline = Cmdline(opts.CPUs)
+	return &b.env, nil
+}
+
+// builder is one Build.
+type builder struct {
+	Options
+	env     Environment
+	tree    *boot.ModuleTree
+	modules []boot.Module
+}
+
+// read reads a one-line file of the running system, "" if there is none.
+func (b *builder) read(name string) string {
+	text, err := fs.ReadFile(b.Root, name)
+	if err != nil || len(text) > 4096 {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
+func (b *builder) host() Host {
+	return Host{
+		Name:    b.read("proc/sys/kernel/hostname"),
+		BootID:  b.read("proc/sys/kernel/random/boot_id"),
+		Release: b.read("proc/sys/kernel/osrelease"),
+		Made:    time.Now().UTC().Truncate(time.Second),
+	}
+}
+
+// resolve fills the Plan.
+func (b *builder) resolve() error {
+	var err error
+	if b.tree, err = boot.OpenModules(b.Modules); err != nil {
+		return fmt.Errorf("modules of %s: %w", b.Release, err)
+	}
+	dir, err := realPath(b.Root, b.Dir)
+	if err != nil {
+		return &TargetError{Dir: b.Dir, Err: err}
+	}
+	mount, inside, err := device.FindMount(b.Root, dir)
+	if err != nil {
+		return &TargetError{Dir: b.Dir, Err: err}
+	}
+	if mount.ReadOnly() {
+		return &TargetError{b.Dir, &target.ReadOnlyError{Target: mount.Point}, []string{"mount -o remount,rw " + mount.Point}}
+	}
+	block, err := device.BlockOf(b.Root, mount)
+	if err != nil {
+		return &TargetError{Dir: b.Dir, Err: err}
+	}
+	drivers, err := device.Drivers(b.Root, block)
+	if err != nil {
+		return &TargetError{Dir: b.Dir, Err: err}
+	}
+	r, c, err := b.Open(block.Name)
+	if err != nil {
+		return &TargetError{Dir: b.Dir, Err: err}
+	}
+	defer c.Close()
+	filesystem, err := device.Identify(r)
+	if err != nil {
+		return &TargetError{Dir: b.Dir, Err: fmt.Errorf("/dev/%s: %w", block.Name, err),
+			hints: []string{"choose a directory on ext4, xfs, btrfs, f2fs or vfat"}}
+	}
+	if filesystem.Devices > 1 {
+		return &TargetError{Dir: b.Dir, Err: fmt.Errorf("%s on %d devices: %w", filesystem.Type, filesystem.Devices, device.ErrStacked)}
+	}
+	b.env.Plan.Target = Target{
+		UUID: filesystem.UUID, Type: mount.Type, Options: mountOptions(mount),
+		Dir: inside, Path: dir, Device: "/dev/" + block.Name,
+	}
+	names, err := b.names(drivers)
+	if err != nil {
+		return err
+	}
+	for _, m := range mount.Modules() {
+		names = append(names, b.filesystemModule(m)...)
+	}
+	watchdog, err := b.watchdog()
+	if err != nil {
+		return err
+	}
+	names = append(names, watchdog...)
+	if b.modules, err = b.tree.Closure(names...); err != nil {
+		return fmt.Errorf("modules of %s for %s: %w", b.Release, b.Dir, err)
+	}
+	b.env.Plan.Layout, err = b.layout()
+	if err != nil {
+		b.env.Missing = append(b.env.Missing, fmt.Sprintf("types of the running kernel: %v", err))
+	}
+	return nil
+}
+
+// realPath resolves symbolic links in an absolute path as far as it exists.
+func realPath(root fs.FS, dir string) (string, error) {
+	if !path.IsAbs(dir) {
+		return "", errors.New("not an absolute path")
+	}
+	const maxLinks = 40 // as the kernel does
+	done, todo := "/", strings.Split(path.Clean(dir), "/")
+	for links := 0; len(todo) > 0; {
+		next := todo[0]
+		todo = todo[1:]
+		switch next {
+		case "", ".":
+			continue
+		case "..":
+			done = path.Dir(done)
+			continue
+		}
+		p := path.Join(done, next)
+		info, err := fs.Lstat(root, p[1:])
+		if errors.Is(err, fs.ErrNotExist) {
+			return path.Join(append([]string{p}, todo...)...), nil
+		} else if err != nil {
+			return "", err
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			if !info.IsDir() {
+				return "", fmt.Errorf("%s is not a directory", p)
+			}
+			done = p
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", fmt.Errorf("%s: too many symbolic links", p)
+		}
+		to, err := fs.ReadLink(root, p[1:])
+		if err != nil {
+			return "", err
+		}
+		if path.IsAbs(to) {
+			done = "/"
+		}
+		todo = append(strings.Split(to, "/"), todo...)
+	}
+	return done, nil
+}
+
+// names are the modules that drivers come in.
+func (b *builder) names(drivers []device.Driver) ([]string, error) {
+	same := b.env.Plan.Host.Release == b.Release
+	var all []string
+	for _, d := range drivers {
+		switch {
+		case d.Module != "" && (same || b.known(d.Module)):
+			all = append(all, d.Module)
+		case same:
+			// Built into the running kernel, so into the panic kernel.
+		default:
+			// Another kernel may have it in a module.
+			found := b.tree.ByAlias(d.Modalias)
+			if len(found) == 0 {
+				b.env.Missing = append(b.env.Missing, fmt.Sprintf("a module for %s (%s), unless it is built in", d.Name, d.Modalias))
+			}
+			all = append(all, found...)
+		}
+	}
+	return all, nil
+}
+
+func (b *builder) known(module string) bool {
+	_, ok := b.tree.Lookup(module)
+	return ok || b.tree.Builtin(module)
+}
+
+// filesystemModule finds the module that the kernel would ask modprobe for, by
+// its alias or name.
+func (b *builder) filesystemModule(request string) []string {
+	if found := b.tree.ByAlias(request); len(found) > 0 {
+		return found[:1]
+	}
+	name := strings.TrimPrefix(request, "fs-")
+	if !b.known(name) {
+		b.env.Missing = append(b.env.Missing, fmt.Sprintf("module %s, unless it is built in", name))
+		return nil
+	}
+	return []string{name}
+}
+
+// watchdog finds the driver of a watchdog that is running: it goes on when
+// the kernel dies, and somebody must pet it.
+func (b *builder) watchdog() ([]string, error) {
+	const dir = "sys/class/watchdog/watchdog0"
+	if b.read(dir+"/state") != "active" {
+		return nil, nil
+	}
+	b.env.Plan.Watchdog = true
+	drivers, err := device.ClassDrivers(b.Root, dir)
+	if err != nil {
+		return nil, fmt.Errorf("watchdog: %w", err)
+	}
+	return b.names(drivers)
+}
+
+// mountOptions are what the filesystem needs to be mounted with in the panic
+// kernel.
+func mountOptions(m *device.Mount) string {
+	switch m.Type {
+	case "ext2", "ext3", "ext4":
+		// The superblock may say errors=panic, which would be the end of us.
+		return "errors=remount-ro"
+	case "btrfs":
+		// The path in the Plan begins at the top, whatever the default subvolume.
+		return "subvolid=5"
+	case "vfat", "msdos":
+		var options []string
+		for _, name := range []string{"codepage", "iocharset"} {
+			if v, ok := m.Option(name); ok {
+				options = append(options, name+"="+v)
+			}
+		}
+		return strings.Join(options, ",")
+	}
+	return ""
+}
+
+// maxBTF bounds what is read of a kernel's types, in bytes; it is 4 to 6 MiB.
+const maxBTF = 64 << 20
+
+func (b *builder) layout() (*kernel.Layout, error) {
+	name := b.BTF
+	if name == "" {
+		name = "/sys/kernel/btf/vmlinux"
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	// A file of sysfs is read whole: its size is right, ReadAt is slow.
+	text, err := io.ReadAll(io.LimitReader(f, maxBTF))
+	if err != nil {
+		return nil, err
+	}
+	return kernel.LayoutFromBTF(bytes.NewReader(text))
+}
+
+// pack makes the initramfs.
+func (b *builder) pack() error {
+	executable, err := b.executable()
+	if err != nil {
+		return err
+	}
+	defer executable.Close()
+	info, err := executable.Stat()
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	w, err := boot.Compress(&out, boot.InitramfsCodec(b.Config))
+	if err != nil {
+		return err
+	}
+	a := boot.NewArchive(w)
+	codec := boot.ModuleCodec(b.Config)
+	for _, m := range b.modules {
+		data, compressed, err := b.tree.Read(m, codec)
+		if err != nil {
+			return fmt.Errorf("module %s: %w", m.Name, err)
+		}
+		pm := Module{Name: m.Name, File: path.Join(moduleDir, m.Name+".ko"), Compressed: compressed}
+		if compressed {
+			pm.File += "." + string(m.Codec)
+		}
+		if err := a.File(pm.File, 0o600, int64(len(data)), bytes.NewReader(data)); err != nil {
+			return err
+		}
+		b.env.Plan.Modules = append(b.env.Plan.Modules, pm)
+	}
+	if err := b.env.Plan.check(); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(b.env.Plan, "", " ")
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{"/dev", "/proc", "/sys", "/run", mountPoint} {
+		if err := a.Dir(dir); err != nil {
+			return err
+		}
+	}
+	if err := a.File(planFile, 0o600, int64(len(text)), bytes.NewReader(text)); err != nil {
+		return err
+	}
+	if err := a.File("/init", 0o755, info.Size(), executable); err != nil {
+		return err
+	}
+	if err := errors.Join(a.Close(), w.Close()); err != nil {
+		return err
+	}
+	b.env.Initramfs, b.env.Unpacked = out.Bytes(), uint64(a.Unpacked())
+	return nil
+}
+
+// executable opens the binary to pack.
+func (b *builder) executable() (*os.File, error) {
+	name := b.Executable
+	if name == "" {
+		var err error
+		if name, err = os.Executable(); err != nil {
+			return nil, err
+		}
+	}
+	f, err := os.Open(filepath.Clean(name))
+	if err != nil {
+		return nil, err
+	}
+	if dynamic, err := needsLinker(f); err != nil || dynamic {
+		f.Close()
+		if err == nil {
+			err = ErrDynamic
+		}
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return f, nil
+}

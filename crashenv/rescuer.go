@@ -1,0 +1,121 @@
+package crashenv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// reasonEnv tells the rescuer why it is needed.
+const reasonEnv = "PANICROOM_REASON"
+
+// rescue is the life of the rescuer process: what can still be done when the
+// worker has failed.
+func rescue() error {
+	setOOMScore(0)
+	say := openConsole()
+	plan, err := loadPlan(planFile)
+	if err != nil {
+		// Without a plan the log is still there.
+		plan = &Plan{Deadlines: DefaultDeadlines()}
+	}
+	w := &words{w: os.NewFile(wordsFD, "words")}
+	events := say.events()
+	begin := events.Begin
+	events.Begin = func(phase string, _ time.Duration) { w.begin(phase, plan.Deadlines.of(phase)); begin(phase, 0) }
+	p := phases{deadlines: plan.Deadlines, events: events}
+	return p.run(context.Background(), PhaseRescue, func(ctx context.Context) (string, error) {
+		var errs []error
+		text := "nothing to do"
+		st, err := readState(stateFile)
+		if err != nil {
+			st = &state{}
+		}
+		if st.Crash != "" && st.Manifest != nil && !st.Ended {
+			text = "noted the reason in " + st.Manifest.Path
+			if err := noteReason(st, os.Getenv(reasonEnv)); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		if !st.LogSaved {
+			n, err := printLog(ctx, say, plan)
+			text = fmt.Sprintf("the log could not be saved, printed %d lines of it", n)
+			errs = append(errs, err)
+		}
+		return text, errors.Join(errs...)
+	})
+}
+
+// noteReason writes the manifest that the worker did not come to write, into
+// the space of its draft.
+func noteReason(st *state, reason string) error {
+	m := st.Manifest
+	m.Complete = false
+	m.Reasons = append(m.Reasons, reason)
+	for _, name := range []string{LogFile, DumpFile, RawFile, ReportFile, ReportJSONFile} {
+		if info, err := os.Stat(filepath.Join(st.Crash, name)); err == nil {
+			m.file(name).Size = info.Size()
+		}
+	}
+	f, err := os.OpenFile(filepath.Join(st.Crash, ManifestFile), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(writeManifest(f, m, false), f.Close())
+}
+
+// maxPrinted bounds how much of the log goes to the console, in lines: a
+// serial line carries about a hundred a second, and the end is what counts.
+const maxPrinted = 1000
+
+// printLog prints the tail of the dead kernel's log.
+func printLog(ctx context.Context, say *console, plan *Plan) (int, error) {
+	dead, err := openDead(&SaveOptions{Input: plan.input(), Layout: plan.Layout})
+	if err != nil {
+		return 0, err
+	}
+	defer dead.Close()
+	var t tail
+	_, err = dead.SaveLog(&t)
+	lines := t.lines()
+	for i, line := range lines {
+		if ctx.Err() != nil {
+			return i, context.Cause(ctx)
+		}
+		say.line("log: %s", line)
+	}
+	return len(lines), err
+}
+
+// tail keeps the last maxPrinted lines of what is written.
+type tail struct {
+	ring    [maxPrinted]string
+	n       int // lines so far
+	partial []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.partial = append(t.partial, p...)
+	for {
+		line, rest, ok := bytes.Cut(t.partial, []byte("\n"))
+		if !ok {
+			t.partial = t.partial[max(0, len(t.partial)-maxRecord):]
+			return len(p), nil
+		}
+		t.ring[t.n%maxPrinted] = string(line[:min(len(line), maxRecord)])
+		t.n++
+		t.partial = rest
+	}
+}
+
+func (t *tail) lines() []string {
+	var all []string
+	for i := max(0, t.n-maxPrinted); i < t.n; i++ {
+		all = append(all, t.ring[i%maxPrinted])
+	}
+	return all
+}
