@@ -176,12 +176,15 @@ func readSaved(t *testing.T, dir string) *saved {
 }
 
 // judge lets the referees compare the dump with the raw copy of the same
-// crash; foreign asks Debian's readers too.
-func judge(t *testing.T, s *saved, foreign bool) *referee.Report {
+// crash; refilter has makedumpfile filter it again too.
+func judge(t *testing.T, s *saved, refilter bool) *referee.Report {
 	t.Helper()
 	in := referee.Inputs{
 		Dump: s.file("vmcore"), Raw: s.file("vmcore.raw"), Dmesg: s.file("dmesg.txt"),
-		Level: s.manifest.Level, OwnOnly: !foreign, Say: t.Logf,
+		Level: s.manifest.Level, Referees: referee.Own | referee.Readers | referee.Log, Say: t.Logf,
+	}
+	if refilter {
+		in.Referees |= referee.Refilter
 	}
 	for _, u := range s.manifest.Dump.Unreadable {
 		in.Unreadable = append(in.Unreadable, referee.Range{Start: u.Start, End: u.End})

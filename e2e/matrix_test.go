@@ -4,10 +4,16 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
+	"github.com/panicroom-kdump/panicroom/capture"
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
+	"github.com/panicroom-kdump/panicroom/e2e/referee"
+	dead "github.com/panicroom-kdump/panicroom/kernel"
+	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // cell is one machine of the matrix.
@@ -58,8 +64,44 @@ func (c cell) test(t *testing.T) {
 		Steps: []script.Step{lab.Burden(), loadStep("--test-raw"), crashStep(c.cpu)},
 	})
 	s := mustCrash(t, o, c.cpu)
-	// Debian's readers take a minute under emulation: one paging mode of each
-	// kernel is enough to know that they can read our dumps, for they and we
-	// have the modes in one table.
-	judge(t, s, full() || c.sv == 57)
+	// makedumpfile takes a minute under emulation: one paging mode of each
+	// kernel is enough to know what it makes of our dumps, for it and we have
+	// the modes in one table.
+	thorough := full() || c.sv == 57
+	judge(t, s, thorough)
+	for level, suite := range []string{"sid", "trixie"} {
+		if full() || thorough && c.suite == suite {
+			sameAsMakedumpfile(t, s, level)
+		}
+	}
+}
+
+// sameAsMakedumpfile makes a dump of level 0 or 1 from the raw copy, on this
+// machine, and compares it with makedumpfile's: at these levels it is right.
+func sameAsMakedumpfile(t *testing.T, s *saved, level int) {
+	t.Helper()
+	d, err := vmcore.Open(s.file("vmcore.raw"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	k, err := dead.Open(d, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "vmcore")
+	out, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if _, err := capture.Run(t.Context(), d, k, out, capture.Options{Level: level}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = referee.Check(t.Context(), referee.Inputs{
+		Dump: path, Raw: s.file("vmcore.raw"), Level: level, Referees: referee.Own | referee.Remake, Say: t.Logf,
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }

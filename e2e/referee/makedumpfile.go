@@ -15,64 +15,120 @@ import (
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 )
 
-// makedumpfile lets Debian sid's riscv64 makedumpfile extract the log, filter
-// the dump again at level 1, and, for dumps of levels 0 and 1, make the same
-// dump from the raw copy. At higher levels its releases up to 1.7.9 are no
-// referee: they read every struct page of a huge page as one of the first 64.
-func (r *Report) makedumpfile(ctx context.Context, d *diskdump, in Inputs) error {
+// makedumpfile is Debian sid's, for riscv64, run under qemu-user.
+//
+// At dump levels above 1 its releases up to 1.7.9 are no referee on riscv64:
+// they read every struct page of a huge page as one of the first 64.
+type makedumpfile struct {
+	qemu, root string
+	dir        string // for what it writes; to be removed
+}
+
+func newMakedumpfile(ctx context.Context, in Inputs) (*makedumpfile, error) {
+	qemu, err := exec.LookPath("qemu-riscv64-static")
+	if err != nil {
+		if qemu, err = exec.LookPath("qemu-riscv64"); err != nil {
+			return nil, ui.Hint(errors.New("no qemu-riscv64 on this machine"), "apt-get install qemu-user-static (scripts/prerequisites does it)")
+		}
+	}
 	root, err := lab.FetchSysroot(ctx, lab.SysrootOptions{Suite: "sid", Arch: "riscv64", Packages: []string{"makedumpfile"}, Say: in.Say})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(in.Dump), ".referee-")
 	if err != nil {
+		return nil, err
+	}
+	return &makedumpfile{qemu, root, dir}, nil
+}
+
+func (m *makedumpfile) close() error { return os.RemoveAll(m.dir) }
+
+// file is a path for a file that goes away with m.
+func (m *makedumpfile) file(name string) string { return filepath.Join(m.dir, name) }
+
+// run runs the program with the libraries of its own suite.
+func (m *makedumpfile) run(ctx context.Context, args ...string) error {
+	argv := append([]string{
+		"-L", m.root, "-E", "LD_LIBRARY_PATH=" + filepath.Join(m.root, "usr/lib/riscv64-linux-gnu"),
+		filepath.Join(m.root, "usr/bin/makedumpfile"), "--message-level", "4", "-f",
+	}, args...)
+	out, err := exec.CommandContext(ctx, m.qemu, argv...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("makedumpfile %v: %w: %s", args, err, tail(string(out)))
+	}
+	return nil
+}
+
+// log compares the log that makedumpfile finds in the dump with ours.
+func (r *Report) log(ctx context.Context, in Inputs) error {
+	if in.Dmesg == "" {
+		return nil
+	}
+	m, err := newMakedumpfile(ctx, in)
+	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	run := func(args ...string) error { return runMakedumpfile(ctx, root, args...) }
-
-	if in.Dmesg != "" {
-		theirs := filepath.Join(dir, "dmesg.txt")
-		if err := run("--dump-dmesg", in.Dump, theirs); err != nil {
-			r.Findings = append(r.Findings, Finding{Check: "makedumpfile extracts the log", Detail: err.Error()})
-		} else {
-			f, err := compareFiles("makedumpfile --dump-dmesg equals our log", in.Dmesg, theirs)
-			if err != nil {
-				return err
-			}
-			r.Findings = append(r.Findings, f)
-		}
+	defer m.close()
+	theirs := m.file("dmesg.txt")
+	if err := m.run(ctx, "--dump-dmesg", in.Dump, theirs); err != nil {
+		r.Findings = append(r.Findings, Finding{Check: "makedumpfile extracts the log", Detail: err.Error()})
+		return nil
 	}
+	f, err := compareFiles("makedumpfile --dump-dmesg equals our log", in.Dmesg, theirs)
+	r.Findings = append(r.Findings, f)
+	return err
+}
 
+// refilter lets makedumpfile filter the dump again at level 1.
+func (r *Report) refilter(ctx context.Context, d *diskdump, in Inputs) error {
+	m, err := newMakedumpfile(ctx, in)
+	if err != nil {
+		return err
+	}
+	defer m.close()
 	// As it is. A dump says at which level it was made, and makedumpfile then
 	// filters at least at that level, whatever it is asked for, which it does
 	// wrongly (see above): what it leaves must still be ours.
-	again := filepath.Join(dir, "again")
-	if err := run("-d", "1", in.Dump, again); err != nil {
-		r.Findings = append(r.Findings, Finding{Check: "makedumpfile filters the dump again", Detail: err.Error()})
-	} else if err := r.sameDump("makedumpfile -d 1 of the dump", d, again, in.Level > 1); err != nil {
-		return err
+	again := m.file("again")
+	if err := m.run(ctx, "-d", "1", in.Dump, again); err != nil {
+		r.Findings = append(r.Findings, Finding{Check: "makedumpfile -d 1 of the dump", Detail: err.Error()})
+	} else {
+		r.sameDump("makedumpfile -d 1 of the dump", d, again, in.Level > 1)
+	}
+	if in.Level <= 1 {
+		return nil
 	}
 	// As a dump of level 1, so that it must keep every page.
-	if in.Level > 1 {
-		copied := filepath.Join(dir, "level1")
-		if err := relabel(in.Dump, copied, 1); err != nil {
-			return err
-		}
-		if err := run("-f", "-d", "1", copied, again); err != nil {
-			r.Findings = append(r.Findings, Finding{Check: "makedumpfile filters the dump as one of level 1", Detail: err.Error()})
-		} else if err := r.sameDump("makedumpfile -d 1 of the dump as one of level 1", d, again, false); err != nil {
-			return err
-		}
-	}
-	if in.Level > 1 || len(in.Unreadable) > 0 {
-		return nil // it dies on memory that cannot be read
-	}
-	theirs := filepath.Join(dir, "theirs")
-	if err := run("-d", fmt.Sprint(in.Level), in.Raw, theirs); err != nil {
+	copied := m.file("level1")
+	if err := relabel(in.Dump, copied, 1); err != nil {
 		return err
 	}
-	return r.sameDump(fmt.Sprintf("makedumpfile -d %d of the raw copy", in.Level), d, theirs, false)
+	if err := m.run(ctx, "-d", "1", copied, again); err != nil {
+		r.Findings = append(r.Findings, Finding{Check: "makedumpfile -d 1 of the dump as one of level 1", Detail: err.Error()})
+		return nil
+	}
+	r.sameDump("makedumpfile -d 1 of the dump as one of level 1", d, again, false)
+	return nil
+}
+
+// remake compares dumps of levels 0 and 1 with what makedumpfile makes of the
+// raw copy. It dies on memory that cannot be read, which ends the comparison.
+func (r *Report) remake(ctx context.Context, d *diskdump, in Inputs) error {
+	if in.Level > 1 || len(in.Unreadable) > 0 {
+		return nil
+	}
+	m, err := newMakedumpfile(ctx, in)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	theirs := m.file("theirs")
+	if err := m.run(ctx, "-d", fmt.Sprint(in.Level), in.Raw, theirs); err != nil {
+		return err
+	}
+	r.sameDump(fmt.Sprintf("makedumpfile -d %d of the raw copy", in.Level), d, theirs, false)
+	return nil
 }
 
 // relabel copies a dump and writes another dump level into its sub header.
@@ -98,11 +154,11 @@ func relabel(from, to string, level uint32) error {
 
 // sameDump compares a dump that makedumpfile made with ours: both bitmaps and
 // every page. With fewer, theirs may lack pages that ours has.
-func (r *Report) sameDump(name string, ours *diskdump, path string, fewer bool) error {
+func (r *Report) sameDump(name string, ours *diskdump, path string, fewer bool) {
 	theirs, err := openDiskdump(path)
 	if err != nil {
 		r.Findings = append(r.Findings, Finding{Check: name, Detail: err.Error()})
-		return nil
+		return
 	}
 	defer theirs.close()
 	exists := differences{what: name + ": same pages of the machine"}
@@ -142,7 +198,6 @@ func (r *Report) sameDump(name string, ours *diskdump, path string, fewer bool) 
 	same := contents.finding(both)
 	same.OK = same.OK && both > 0
 	r.Findings = append(r.Findings, exists.finding(int(end)), dumped.finding(int(end)), same)
-	return nil
 }
 
 func compareFiles(check, ours, theirs string) (Finding, error) {
@@ -172,23 +227,4 @@ func compareFiles(check, ours, theirs string) (Finding, error) {
 			len(a), len(b), bytes.Count(a[:i], []byte("\n"))+1, line(a), line(b))
 	}
 	return f, nil
-}
-
-// runMakedumpfile runs the riscv64 program with the libraries of its sysroot.
-func runMakedumpfile(ctx context.Context, root string, args ...string) error {
-	qemu, err := exec.LookPath("qemu-riscv64-static")
-	if err != nil {
-		if qemu, err = exec.LookPath("qemu-riscv64"); err != nil {
-			return ui.Hint(errors.New("no qemu-riscv64 on this machine"), "apt-get install qemu-user-static (scripts/prerequisites does it)")
-		}
-	}
-	argv := append([]string{
-		"-L", root, "-E", "LD_LIBRARY_PATH=" + filepath.Join(root, "usr/lib/riscv64-linux-gnu"),
-		filepath.Join(root, "usr/bin/makedumpfile"), "--message-level", "4",
-	}, args...)
-	out, err := exec.CommandContext(ctx, qemu, argv...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("makedumpfile %v: %w: %s", args, err, tail(string(out)))
-	}
-	return nil
 }

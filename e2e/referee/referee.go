@@ -23,10 +23,25 @@ type Inputs struct {
 	// Unreadable is memory that the capture reported as unreadable: it may be
 	// missing from the dump.
 	Unreadable []Range
-	// OwnOnly leaves the foreign readers out: seconds instead of a minute.
-	OwnOnly bool
-	Say     lab.Say
+	// Referees are those to ask; 0 is all.
+	Referees Referees
+	Say      lab.Say
 }
+
+// Referees is a set of them. For a dump of level 31 and 1 GiB of memory Own
+// takes a second, Readers and Log five, Refilter ten, all on an idle machine;
+// Remake, at levels 0 and 1, up to a minute.
+type Referees uint8
+
+// The referees.
+const (
+	Own      Referees = 1 << iota // the classifier, and every page read by this package
+	Readers                       // libkdumpfile and drgn
+	Log                           // makedumpfile --dump-dmesg against Inputs.Dmesg
+	Refilter                      // makedumpfile -d 1 of the dump
+	Remake                        // makedumpfile of the raw copy at the dump's level, 0 or 1
+	all      = Own | Readers | Log | Refilter | Remake
+)
 
 // Finding is one question and its answer.
 type Finding struct {
@@ -109,23 +124,30 @@ func Check(ctx context.Context, in Inputs) (*Report, error) {
 		return r, err
 	}
 
-	err = run("classifier", func() error { return r.classifier(s, d, in) })
-	if err != nil {
-		return r, err
-	}
-	err = run("contents", func() error {
-		f, err := compareContents(c, d)
-		r.Findings = append(r.Findings, f)
-		return err
-	})
-	if err != nil {
-		return r, err
-	}
-	if !in.OwnOnly {
-		if err := run("libkdumpfile and drgn", func() error { return r.readers(ctx, s, d, in) }); err != nil {
-			return r, err
+	for pfn := range d.maxPFN {
+		if bit(d.dumped, pfn) {
+			r.Dumped++
 		}
-		if err := run("makedumpfile", func() error { return r.makedumpfile(ctx, d, in) }); err != nil {
+	}
+	if in.Referees == 0 {
+		in.Referees = all
+	}
+	for _, referee := range []struct {
+		which Referees
+		name  string
+		ask   func() error
+	}{
+		{Own, "classifier", func() error { return r.classifier(s, d, in) }},
+		{Own, "contents", func() error { return r.contents(c, d) }},
+		{Readers, "libkdumpfile and drgn", func() error { return r.readers(ctx, s, d, in) }},
+		{Log, "makedumpfile --dump-dmesg", func() error { return r.log(ctx, in) }},
+		{Refilter, "makedumpfile of the dump", func() error { return r.refilter(ctx, d, in) }},
+		{Remake, "makedumpfile of the raw copy", func() error { return r.remake(ctx, d, in) }},
+	} {
+		if in.Referees&referee.which == 0 {
+			continue
+		}
+		if err := run(referee.name, referee.ask); err != nil {
 			return r, err
 		}
 	}
@@ -140,11 +162,6 @@ func (r *Report) classifier(s *space, d *diskdump, in Inputs) error {
 	for class := Kept; class < classes; class++ {
 		if z.count[class] > 0 {
 			r.Classes[class.String()] = z.count[class]
-		}
-	}
-	for pfn := range d.maxPFN {
-		if bit(d.dumped, pfn) {
-			r.Dumped++
 		}
 	}
 	r.Findings = append(r.Findings,

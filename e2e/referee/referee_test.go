@@ -471,7 +471,7 @@ func TestDiskdump(t *testing.T) {
 }
 
 // One changed byte in one page must be found.
-func TestCompareContents(t *testing.T) {
+func TestContents(t *testing.T) {
 	m := newMachine(8)
 	pages := map[uint64][]byte{}
 	c := m.core(t)
@@ -487,10 +487,11 @@ func TestCompareContents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := compareContents(c, d)
+		r := &Report{}
+		err = r.contents(c, d)
 		d.close()
-		if err != nil || f.OK == changed {
-			t.Errorf("changed %v: %+v, %v", changed, f, err)
+		if err != nil || len(r.Findings) != 1 || r.Findings[0].OK == changed {
+			t.Errorf("changed %v: %+v, %v", changed, r.Findings, err)
 		}
 	}
 }

@@ -25,12 +25,15 @@ func main() {
 	flag.StringVar(&in.Dump, "dump", "", "kdump-compressed dump of the same crash")
 	flag.StringVar(&in.Dmesg, "dmesg", "", "the kernel log as it was saved")
 	flag.IntVar(&in.Level, "level", 31, "dump level")
-	flag.BoolVar(&in.OwnOnly, "own", false, "without the foreign readers")
+	own := flag.Bool("own", false, "without anybody else's readers")
 	asJSON := flag.Bool("json", false, "print the report as JSON")
 	flag.Parse()
 	if in.Raw == "" || in.Dump == "" || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)
+	}
+	if *own {
+		in.Referees = referee.Own
 	}
 	in.Say = func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
