@@ -61,6 +61,9 @@ func testRoot(more fstest.MapFS) fstest.MapFS {
 		"sys/devices/platform/10008000.virtio_mmio/virtio7/modalias":              file("virtio:d00000002v554D4551\n"),
 		"sys/devices/platform/10008000.virtio_mmio/virtio7/block/vda/vda1/uevent": file("DEVNAME=vda1\n"),
 		"sys/bus/virtio/drivers/virtio_blk/module":                                link("../../../../module/virtio_blk"),
+		"sys/module/starfive_wdt/initstate":                                       file("live\n"),
+		"sys/module/virtio_blk/initstate":                                         file("live\n"),
+		"sys/module/not_there/initstate":                                          file("live\n"),
 		// virtio-mmio has no module: it is built into the running kernel.
 		"sys/bus/platform/drivers/virtio-mmio/bind": file(""),
 	}

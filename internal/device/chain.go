@@ -199,7 +199,7 @@ func (w *walk) device(dir string) error {
 		return err
 	}
 	d := Driver{Device: dir, Name: path.Base(driver)}
-	if module, err := resolve(w.fsys, path.Join(driver, "module")); err == nil {
+	if module, err := resolve(w.fsys, path.Join(driver, "module")); err == nil && loadable(w.fsys, module) {
 		d.Module = path.Base(module)
 	}
 	alias, err := readSmall(w.fsys, path.Join(dir, "modalias"))
@@ -263,4 +263,13 @@ func (m *Mount) Modules() []string {
 		}
 	}
 	return all
+}
+
+// loadable tells whether the directory of a module below /sys/module is one of
+// a file that was loaded. What is built in may have a directory too, for its
+// parameters or, since Linux 7.0, for its drivers; only a loaded one has a state
+// (kernel/module/main.c, modinfo_attrs, Linux 7.2).
+func loadable(fsys fs.FS, module string) bool {
+	_, err := fs.Stat(fsys, path.Join(module, "initstate"))
+	return err == nil
 }

@@ -64,11 +64,26 @@ var sysfs = fstest.MapFS{
 	"sys/devices/virtual/block/loop0/loop/backing_file": file("/x\n"),
 	"sys/devices/virtual/block/loop0/size":              file("0\n"),
 	"sys/dev/block/9:9":                                 link("/etc/passwd"),
+
+	// A bus that is built in, with a directory of its own below /sys/module.
+	"sys/devices/platform/soc/driver":               link("../../../bus/platform/drivers/simple-pm-bus"),
+	"sys/bus/platform/drivers/simple-pm-bus/module": link("../../../../module/simple_pm_bus"),
+	"sys/module/simple_pm_bus/uevent":               file(""),
+
+	"sys/module/axp20x_i2c/initstate":              file("live\n"),
+	"sys/module/dw_mmc_starfive/initstate":         file("live\n"),
+	"sys/module/i2c_designware_platform/initstate": file("live\n"),
+	"sys/module/mmc_block/initstate":               file("live\n"),
+	"sys/module/nvme/initstate":                    file("live\n"),
+	"sys/module/virtio_blk/initstate":              file("live\n"),
+	"sys/module/virtio_mmio/initstate":             file("live\n"),
 }
 
 func TestDrivers(t *testing.T) {
 	const soc = "sys/devices/platform/soc/"
+	bus := Driver{soc[:len(soc)-1], "simple-pm-bus", "", ""} // built in
 	virtio := []Driver{
+		bus,
 		{soc + "10008000.virtio_mmio", "virtio-mmio", "virtio_mmio", "of:NvirtioT(null)Cvirtio,mmio"},
 		{soc + "10008000.virtio_mmio/virtio7", "virtio_blk", "virtio_blk", "virtio:d00000002v554D4551"},
 	}
@@ -81,6 +96,7 @@ func TestDrivers(t *testing.T) {
 		{"disk", 254, 0, "vda", virtio},
 		{"partition", 254, 1, "vda1", virtio},
 		{"card with suppliers", 179, 0, "mmcblk0", []Driver{
+			bus,
 			{soc + "i2c", "i2c_designware", "i2c_designware_platform", ""},
 			{soc + "clk", "jh7110-syscrg", "", ""},
 			{soc + "i2c/i2c-5/5-0036", "axp20x", "axp20x_i2c", ""},
@@ -113,6 +129,7 @@ func TestClassDrivers(t *testing.T) {
 		"sys/devices/platform/wdt/watchdog/watchdog0/state": file("active\n"),
 		"sys/devices/platform/wdt/driver":                   link("../../../bus/platform/drivers/starfive-wdt"),
 		"sys/bus/platform/drivers/starfive-wdt/module":      link("../../../../module/starfive_wdt"),
+		"sys/module/starfive_wdt/initstate":                 file("live\n"),
 	}
 	got, err := ClassDrivers(fsys, "sys/class/watchdog/watchdog0")
 	want := []Driver{{"sys/devices/platform/wdt", "starfive-wdt", "starfive_wdt", ""}}
