@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 
+	"github.com/panicroom-kdump/panicroom/crashenv"
+	"github.com/panicroom-kdump/panicroom/internal/kimage"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
 	"github.com/panicroom-kdump/panicroom/vmcore"
@@ -32,10 +34,18 @@ func exitCode(err error) int {
 		return exitNeedsRoot
 	case errors.Is(err, load.ErrKernelRefused):
 		return exitKernelRefused
-	case errors.Is(err, load.ErrRefused):
+	case errors.Is(err, load.ErrRefused), badImage(err):
 		return exitRefused
+	case errors.Is(err, crashenv.ErrIncomplete):
+		return exitIncomplete
 	case errors.Is(err, vmcore.ErrUnrecognizedFormat), errors.Is(err, vmcore.ErrCorrupt):
 		return exitNotADump
 	}
 	return exitError
+}
+
+// badImage tells whether err is about a kernel image.
+func badImage(err error) bool {
+	var image *kimage.Error
+	return errors.As(err, &image)
 }

@@ -16,10 +16,14 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/panicroom-kdump/panicroom/crashenv"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 )
 
 func main() {
+	if crashenv.IsInit() {
+		crashenv.Init()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))

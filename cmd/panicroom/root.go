@@ -38,8 +38,10 @@ dead kernel's memory, says what happened, and brings the machine back.`,
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "answer, errors too, as JSON for programs")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
+		newLoad(c),
 		newUnload(c),
 		newCrash(c),
+		newSave(c),
 		newReport(c),
 		newLog(c),
 		newVersion(c),
