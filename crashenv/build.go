@@ -379,7 +379,7 @@ func (b *builder) pack() error {
 		if err != nil {
 			return fmt.Errorf("module %s: %w", m.Name, err)
 		}
-		pm := Module{Name: m.Name, File: path.Join(moduleDir, m.Name+".ko"), Compressed: compressed}
+		pm := Module{Name: m.Name, File: path.Join(moduleDir, m.Name+".ko"), Compressed: compressed, Optional: m.Soft}
 		if compressed {
 			pm.File += "." + string(m.Codec)
 		}
@@ -399,6 +399,11 @@ func (b *builder) pack() error {
 		if err := a.Dir(dir); err != nil {
 			return err
 		}
+	}
+	// The kernel gives PID 1 its console from here, before devtmpfs; and Go wants
+	// /dev/null when there is no console.
+	if err := errors.Join(a.CharDevice("/dev/console", 0o600, 5, 1), a.CharDevice("/dev/null", 0o666, 1, 3)); err != nil {
+		return err
 	}
 	if err := a.File(planFile, 0o600, int64(len(text)), bytes.NewReader(text)); err != nil {
 		return err

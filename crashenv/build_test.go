@@ -197,7 +197,7 @@ func TestBuild(t *testing.T) {
 		t.Errorf("missing %q; want the types of the kernel", env.Missing)
 	}
 	names, contents := unpack(t, env.Initramfs)
-	for _, want := range []string{"init", "plan.json", "modules/ext4.ko.xz", "proc", "sys", "dev", "run", "target"} {
+	for _, want := range []string{"init", "plan.json", "dev/console", "dev/null", "modules/ext4.ko.xz", "proc", "sys", "dev", "run", "target"} {
 		if !slices.Contains(names, want) {
 			t.Errorf("the initramfs has %q; want %s", names, want)
 		}

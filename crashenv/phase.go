@@ -157,7 +157,7 @@ func (p *phases) run(ctx context.Context, name string, f func(context.Context) (
 	p.events.begin(name, limit)
 	start := time.Now()
 	text, err := p.guarded(ctx, name, f)
-	r := PhaseResult{Name: name, Seconds: time.Since(start).Seconds(), Text: text, err: err}
+	r := PhaseResult{Name: name, Seconds: time.Since(start).Round(time.Millisecond).Seconds(), Text: text, err: err}
 	if err != nil {
 		r.Error = oneLine(err.Error())
 	}
@@ -198,7 +198,9 @@ func misbehave(ctx context.Context, die, name string) {
 	case "exit":
 		os.Exit(99)
 	case "hang":
-		select {}
+		for { // a goroutine that waits for nothing would be found out
+			time.Sleep(time.Hour)
+		}
 	case "memory":
 		var all [][]byte
 		for {
@@ -217,6 +219,9 @@ func misbehave(ctx context.Context, die, name string) {
 func oneLine(s string) string {
 	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 	return strings.Map(func(r rune) rune {
+		if r == '\t' {
+			return ' '
+		}
 		if r < ' ' || r == 0x7f {
 			return '?'
 		}

@@ -57,6 +57,9 @@ type Module struct {
 	Params string `json:"params,omitempty"`
 	// Compressed tells that the kernel has to unpack it.
 	Compressed bool `json:"compressed,omitempty"`
+	// Optional tells that others can do without it: crypto drivers refuse to load
+	// on a CPU without the instructions they are for.
+	Optional bool `json:"optional,omitempty"`
 }
 
 // Target is where the dump goes.

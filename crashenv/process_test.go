@@ -28,7 +28,7 @@ func TestReporterFails(t *testing.T) {
 		{"takes memory", "report:memory", "more than its 32768"},
 	} {
 		var text, js bytes.Buffer
-		err := startReport(t.Context(), nil, &SaveOptions{Input: garbage, MemLimit: 32 << 20, die: c.die}, &text, &js)
+		err := runReporter(t.Context(), nil, &reportRequest{Input: garbage, MemLimit: 32 << 20, Die: c.die}, &text, &js)
 		if err == nil || !strings.Contains(err.Error(), c.says) || text.Len()+js.Len() > 0 {
 			t.Errorf("%s: %v, %q; want an error with %q", c.name, err, text.String(), c.says)
 		}
@@ -36,7 +36,7 @@ func TestReporterFails(t *testing.T) {
 	late := errors.New("late")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, late)
 	defer cancel()
-	if err := startReport(ctx, nil, &SaveOptions{Input: garbage, die: "report:hang"}, &bytes.Buffer{}, &bytes.Buffer{}); !errors.Is(err, late) {
+	if err := runReporter(ctx, nil, &reportRequest{Input: garbage, Die: "report:hang"}, &bytes.Buffer{}, &bytes.Buffer{}); !errors.Is(err, late) {
 		t.Errorf("a reporter that hangs: %v; want it killed", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -36,11 +37,10 @@ const (
 	reportTextFD, reportJSONFD, dumpFD = 3, 4, 5
 )
 
-// startReport has the report made by a process of its own and writes what it
+// runReporter has the report made by a process of its own and writes what it
 // says, in its two forms. That the reporter dies, or takes more memory than it
 // may, is an error here and nothing worse.
-func startReport(ctx context.Context, dump *os.File, opts *SaveOptions, text, js io.Writer) error {
-	request := reportRequest{Input: opts.Input, Layout: opts.Layout, LogLines: opts.LogLines, MemLimit: opts.MemLimit, Die: opts.die}
+func runReporter(ctx context.Context, dump *os.File, request *reportRequest, text, js io.Writer) error {
 	if dump != nil {
 		request.Input = fmt.Sprintf("/proc/self/fd/%d", dumpFD)
 	}
@@ -68,7 +68,7 @@ func startReport(ctx context.Context, dump *os.File, opts *SaveOptions, text, js
 	if l.err != nil {
 		return errors.Join(l.err, l.wait())
 	}
-	killed := p.watch(ctx, opts.MemLimit)
+	killed := p.watch(ctx, request.MemLimit)
 	copied := l.wait()
 	if killed != nil {
 		return killed
@@ -80,6 +80,16 @@ func startReport(ctx context.Context, dump *os.File, opts *SaveOptions, text, js
 		return fmt.Errorf("the reporter: %w", err)
 	}
 	return copied
+}
+
+// reportMemory is what the reporter may take where memory is limited: most of
+// what there is now, since what the dump took has been given back.
+func reportMemory(limit uint64) uint64 {
+	if limit == 0 {
+		return 0
+	}
+	debug.FreeOSMemory()
+	return max(limit, availableMemory()/4*3)
 }
 
 // lines are pipes to and from a child.

@@ -1,12 +1,14 @@
 package crashenv
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -30,23 +32,21 @@ func rescue() error {
 	p := phases{deadlines: plan.Deadlines, events: events}
 	return p.run(context.Background(), PhaseRescue, func(ctx context.Context) (string, error) {
 		var errs []error
-		text := "nothing to do"
+		var did []string
 		st, err := readState(stateFile)
 		if err != nil {
 			st = &state{}
 		}
-		if st.Crash != "" && st.Manifest != nil && !st.Ended {
-			text = "noted the reason in " + st.Manifest.Path
-			if err := noteReason(st, os.Getenv(reasonEnv)); err != nil {
-				errs = append(errs, err)
-			}
-		}
 		if !st.LogSaved {
-			n, err := printLog(ctx, say, plan)
-			text = fmt.Sprintf("the log could not be saved, printed %d lines of it", n)
+			n, err := printLog(ctx, say, plan, st.Crash)
+			did = append(did, fmt.Sprintf("printed the last %d lines of the log", n))
 			errs = append(errs, err)
 		}
-		return text, errors.Join(errs...)
+		if st.Crash != "" && st.Manifest != nil && !st.Ended {
+			did = append(did, "noted the reason in "+st.Manifest.Path)
+			errs = append(errs, noteReason(st, os.Getenv(reasonEnv)))
+		}
+		return strings.Join(did, ", "), errors.Join(errs...)
 	})
 }
 
@@ -72,8 +72,9 @@ func noteReason(st *state, reason string) error {
 // serial line carries about a hundred a second, and the end is what counts.
 const maxPrinted = 1000
 
-// printLog prints the tail of the dead kernel's log.
-func printLog(ctx context.Context, say *console, plan *Plan) (int, error) {
+// printLog prints the tail of the dead kernel's log, and then tries to save all
+// of it in the directory of a crash, if there is one.
+func printLog(ctx context.Context, say *console, plan *Plan, dir string) (int, error) {
 	dead, err := openDead(&SaveOptions{Input: plan.input(), Layout: plan.Layout})
 	if err != nil {
 		return 0, err
@@ -88,7 +89,20 @@ func printLog(ctx context.Context, say *console, plan *Plan) (int, error) {
 		}
 		say.line("log: %s", line)
 	}
+	if dir != "" && len(lines) > 0 {
+		err = errors.Join(err, saveLog(dead, filepath.Join(dir, LogFile)))
+	}
 	return len(lines), err
+}
+
+func saveLog(dead deadKernel, name string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	b := bufio.NewWriter(f)
+	_, err = dead.SaveLog(b)
+	return errors.Join(err, b.Flush(), f.Sync(), f.Close())
 }
 
 // tail keeps the last maxPrinted lines of what is written.

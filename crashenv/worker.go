@@ -112,18 +112,22 @@ func (w *worker) saved(m *Manifest, at string, log bool) {
 func (w *worker) modules(ctx context.Context) (string, error) {
 	var errs []error
 	loaded := 0
+	text := ""
 	for _, m := range w.plan.Modules {
-		if err := ctx.Err(); err != nil {
+		if ctx.Err() != nil {
 			errs = append(errs, context.Cause(ctx))
 			break
 		}
-		if err := loadModule(m); err != nil {
+		switch err := loadModule(m); {
+		case err == nil:
+			loaded++
+		case m.Optional:
+			text += ", not " + m.Name
+		default:
 			errs = append(errs, err)
-			continue
 		}
-		loaded++
 	}
-	return fmt.Sprintf("%d of %d loaded", loaded, len(w.plan.Modules)), errors.Join(errs...)
+	return fmt.Sprintf("%d of %d loaded%s", loaded, len(w.plan.Modules), text), errors.Join(errs...)
 }
 
 func loadModule(m Module) error {
