@@ -38,7 +38,11 @@ func rescue() error {
 			st = &state{}
 		}
 		if !st.LogSaved {
-			n, err := printLog(ctx, say, plan, st.Crash)
+			dir := st.Crash
+			if st.Ended {
+				dir = "" // the worker has tried, and said why not
+			}
+			n, err := printLog(ctx, say, plan, dir)
 			did = append(did, fmt.Sprintf("printed the last %d lines of the log", n))
 			errs = append(errs, err)
 		}

@@ -56,7 +56,8 @@ type SaveOptions struct {
 	Level int
 	// Threads is how many CPUs compress; 0 is all.
 	Threads int
-	// MemLimit bounds the memory for buffers, in bytes; 0 is unbounded.
+	// MemLimit bounds the memory for buffers and, roughly, that of the reporter,
+	// in bytes; 0 is capture's default, and no bound for the reporter.
 	MemLimit uint64
 	// Layout of the dead kernel's structures, if it is known from elsewhere.
 	Layout *kernel.Layout
@@ -352,37 +353,45 @@ const reserve = 8 << 20
 
 // dumpPhase saves the memory.
 func (s *saver) dumpPhase(ctx context.Context) (string, error) {
-	f, err := s.crash.Create(DumpFile)
-	if err != nil {
-		return "", err
-	}
-	b := &bounded{File: f, target: s.Target.Name(), left: -1}
+	b := &bounded{target: s.Target.Name(), left: -1}
 	if free, err := s.Target.Free(); err == nil {
-		b.left = int64(min(free-min(reserve, free/8), 1<<62))
 		b.keep = min(reserve, free/8)
+		b.left = int64(min(free-b.keep, 1<<62))
 	}
-	s.m.Dump, err = s.dead.SaveDump(ctx, b, func(done, total uint64) { s.phases.events.progress(PhaseDump, done, total) })
-	err = errors.Join(err, f.Close())
-	e := s.m.file(DumpFile)
-	e.Size = b.size.Load()
-	if err == nil && s.m.Dump != nil && !s.m.Dump.Complete {
+	err := s.writeAt(DumpFile, b, func(f target.File) (err error) {
+		s.m.Dump, err = s.dead.SaveDump(ctx, f, func(done, total uint64) { s.phases.events.progress(PhaseDump, done, total) })
+		return err
+	})
+	if r := s.m.Dump; r != nil && r.Used != r.Level {
+		s.warn(fmt.Errorf("level %d was used instead of %d: %s", r.Used, r.Level, r.Why))
+	}
+	if r := s.m.Dump; err == nil && (r == nil || !r.Complete) {
 		err = errors.New("the dump is not complete")
 	}
-	return "saved " + ui.Bytes(uint64(e.Size)), err
+	return "saved " + ui.Bytes(uint64(b.size.Load())), err
 }
 
 // rawPhase saves a literal copy.
 func (s *saver) rawPhase(ctx context.Context) (string, error) {
-	f, err := s.crash.Create(RawFile)
-	if err != nil {
-		return "", err
+	b := &bounded{target: s.Target.Name(), left: -1}
+	err := s.writeAt(RawFile, b, func(f target.File) error {
+		_, err := s.dead.SaveRaw(ctx, f, func(done, total uint64) { s.phases.events.progress(PhaseRaw, done, total) })
+		return err
+	})
+	return "saved " + ui.Bytes(uint64(b.size.Load())), err
+}
+
+// writeAt saves a large file that is written at offsets through b. Whatever
+// becomes of save, a panic included, the file is closed and its size known.
+func (s *saver) writeAt(name string, b *bounded, save func(target.File) error) (err error) {
+	if b.File, err = s.crash.Create(name); err != nil {
+		return err
 	}
-	b := &bounded{File: f, target: s.Target.Name(), left: -1}
-	_, err = s.dead.SaveRaw(ctx, b, func(done, total uint64) { s.phases.events.progress(PhaseRaw, done, total) })
-	err = errors.Join(err, f.Close())
-	e := s.m.file(RawFile)
-	e.Size = b.size.Load()
-	return "saved " + ui.Bytes(uint64(e.Size)), err
+	defer func() {
+		err = errors.Join(err, b.File.Close())
+		s.m.file(name).Size = b.size.Load()
+	}()
+	return save(b)
 }
 
 // bounded is a file that may not take the last of the target's space, and
@@ -397,14 +406,15 @@ type bounded struct {
 }
 
 func (b *bounded) WriteAt(p []byte, offset int64) (int, error) {
+	// What makes the file longer is refused. What is written into it is not: a
+	// dump that ends early gets its header last.
 	end := offset + int64(len(p))
-	// What is written over what is there takes no space; a header is, twice.
-	if grow := min(int64(len(p)), max(0, end-b.size.Load())); b.left >= 0 && b.used.Add(grow) > b.left {
-		b.used.Add(-grow)
+	if used := b.used.Add(int64(len(p))); b.left >= 0 && used > b.left && end > b.size.Load() {
+		b.used.Add(-int64(len(p)))
 		return 0, &target.NoSpaceError{Target: b.target, File: DumpFile, Offset: offset, Length: len(p), Free: b.keep}
 	}
 	n, err := b.File.WriteAt(p, offset)
-	for end = offset + int64(n); n > 0; {
+	for end := offset + int64(n); n > 0; {
 		old := b.size.Load()
 		if end <= old || b.size.CompareAndSwap(old, end) {
 			break

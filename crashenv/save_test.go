@@ -268,6 +268,32 @@ func TestSaveDraft(t *testing.T) {
 	}
 }
 
+// A dump that ends early gets its header when there is no more room.
+func TestBounded(t *testing.T) {
+	tgt := targettest.NewMemory(1 << 20)
+	c, err := tgt.Begin(t.Context(), "bounded")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := c.Create(DumpFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bounded{File: f, target: "here", keep: 7, left: 100}
+	for _, w := range []struct {
+		offset, length int64
+		fits           bool
+	}{{50, 40, true}, {0, 50, true}, {90, 11, false}, {90, 10, true}, {100, 1, false}, {0, 50, true}, {99, 2, false}} {
+		n, err := b.WriteAt(make([]byte, w.length), w.offset)
+		if (err == nil) != w.fits || (w.fits && n != int(w.length)) || (!w.fits && !errors.Is(err, target.ErrNoSpace)) {
+			t.Errorf("WriteAt %d bytes at %d = %d, %v; want fits %v", w.length, w.offset, n, err, w.fits)
+		}
+	}
+	if got := b.size.Load(); got != 100 {
+		t.Errorf("size %d; want 100", got)
+	}
+}
+
 func TestSaveCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	d := &testDead{dump: func(ctx context.Context, _ target.File) (*capture.Result, error) {
