@@ -27,10 +27,10 @@ func fill(s *script.Fill) error {
 		if err != nil {
 			return err
 		}
-		if info.Free <= leave {
+		if info.Available <= leave {
 			return f.Sync()
 		}
-		for todo := info.Free - leave; todo > 0; {
+		for todo := info.Available - leave; todo > 0; {
 			n, err := f.Write(zeros[:min(todo, uint64(len(zeros)))])
 			todo -= uint64(n)
 			if errors.Is(err, syscall.ENOSPC) {

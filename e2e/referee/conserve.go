@@ -9,10 +9,10 @@ import (
 
 // conservation checks what must hold whatever the rules say: the kernel's own
 // count of free pages, and the pages that no dump may do without.
-func conservation(s *space, z *census, d *diskdump) ([]Finding, error) {
+func conservation(s *space, z *census, d *diskdump, unreadable []Range) ([]Finding, error) {
 	var all []Finding
 	dropped := func(pfn uint64) bool {
-		return pfn < uint64(len(z.class)) && z.class[pfn] != Absent && !bit(d.dumped, pfn)
+		return pfn < uint64(len(z.class)) && z.class[pfn] != Absent && !bit(d.dumped, pfn) && !within(unreadable, pfn)
 	}
 
 	if d.level&16 != 0 {

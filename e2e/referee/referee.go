@@ -171,7 +171,7 @@ func (r *Report) classifier(s *space, d *diskdump, in Inputs) error {
 		Finding{Check: "every page has a struct page", OK: z.unmapped <= len(in.Unreadable)*(128<<20/pageSize), Detail: fmt.Sprintf("%d have none", z.unmapped)},
 	)
 	r.Findings = append(r.Findings, comparePages(z, d, in.Level, in.Unreadable)...)
-	more, err := conservation(s, z, d)
+	more, err := conservation(s, z, d, in.Unreadable)
 	if err != nil {
 		return fmt.Errorf("conservation: %w", err)
 	}
