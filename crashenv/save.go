@@ -49,9 +49,6 @@ type SaveOptions struct {
 	// Name of the crash; "" is made of the time of the crash and the release of
 	// the kernel.
 	Name string
-	// Path is the target's path in the healthy system, for the manifest; "" is
-	// the target's name.
-	Path string
 	// Level is the dump level of makedumpfile(8) -d.
 	Level int
 	// Threads is how many CPUs compress; 0 is all.
@@ -248,9 +245,6 @@ func (s *saver) openPhase(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if s.Path == "" {
-		s.Path = s.Target.Name()
-	}
 	s.place()
 	text := "the dead kernel"
 	if c := s.m.Crash; c.Release != "" {
@@ -263,7 +257,7 @@ func (s *saver) openPhase(ctx context.Context) (string, error) {
 func (s *saver) place() {
 	base := path.Base(s.crash.Path())
 	s.m.Name = strings.TrimSuffix(base, target.IncompleteSuffix)
-	s.m.Path = strings.TrimSuffix(s.Path, "/") + "/" + base
+	s.m.Path = strings.TrimSuffix(s.Target.Name(), "/") + "/" + base
 }
 
 // crashName names a crash: its time in UTC and the release of the kernel.

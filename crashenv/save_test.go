@@ -78,7 +78,7 @@ func (d *testDead) Close() error { return nil }
 // save saves a test's dead kernel; the manifest is the one on the target.
 func save(t *testing.T, d *testDead, tgt *targettest.Memory, change func(*SaveOptions)) (*Manifest, error) {
 	t.Helper()
-	opts := SaveOptions{Input: VMCore, Target: tgt, Path: "/var/crash", Level: 31,
+	opts := SaveOptions{Input: VMCore, Target: tgt, Level: 31,
 		open: func(*SaveOptions) (deadKernel, error) { return d, nil }}
 	if change != nil {
 		change(&opts)
@@ -88,7 +88,7 @@ func save(t *testing.T, d *testDead, tgt *targettest.Memory, change func(*SaveOp
 		return nil, err
 	}
 	crashes := tgt.Crashes()
-	if len(crashes) != 1 || m.Path != "/var/crash/"+crashes[0] {
+	if len(crashes) != 1 || m.Path != "memory:/"+crashes[0] {
 		t.Fatalf("crashes %q; the manifest says %q", crashes, m.Path)
 	}
 	text, ferr := tgt.File(crashes[0], ManifestFile)
@@ -132,7 +132,7 @@ func TestSave(t *testing.T) {
 	if got, want := tgt.Files(name), []string{"dmesg.txt", "manifest.json", "report.json", "report.txt", "vmcore", "vmcore.raw"}; !slices.Equal(got, want) {
 		t.Errorf("files %q; want %q", got, want)
 	}
-	if !m.Complete || m.Path != "/var/crash/"+name || m.Name != name || m.Level != 31 || len(m.Reasons)+len(m.Warnings) > 0 ||
+	if !m.Complete || m.Path != "memory:/"+name || m.Name != name || m.Level != 31 || len(m.Reasons)+len(m.Warnings) > 0 ||
 		m.Crash.Panic != "Kernel panic - not syncing: test" || m.Tool.Go == "" || len(m.Phases) != 6 {
 		t.Errorf("manifest %+v", m)
 	}

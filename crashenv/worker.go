@@ -68,7 +68,7 @@ func (w *worker) run(ctx context.Context) error {
 	memory := availableMemory()
 	limitHeap(memory / 2)
 	opts := SaveOptions{
-		Input: w.plan.input(), Target: tgt, Path: w.plan.Target.Path,
+		Input: w.plan.input(), Target: tgt,
 		Level: w.plan.Level, MemLimit: memory / 3, Layout: w.plan.Layout, LogLines: w.plan.LogLines,
 		Deadlines: w.plan.Deadlines, Host: &w.plan.Host, Events: events,
 		before: w.phases.results, die: w.phases.die, saved: w.saved,
@@ -171,7 +171,7 @@ func (w *worker) mount(found device.Found) (*target.Directory, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s as %s: %w", found.Device, t.Type, err)
 	}
-	return target.NewDirectory(path.Join(mountPoint, t.Dir))
+	return target.NewDirectoryAs(path.Join(mountPoint, t.Dir), t.Path)
 }
 
 // availableMemory is MemAvailable, 0 if unknown.

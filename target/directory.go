@@ -21,6 +21,7 @@ import (
 // below the root (os.Root), so that links in the directory lead nowhere else.
 type Directory struct {
 	path string
+	name string
 	root *os.Root
 }
 
@@ -30,7 +31,13 @@ var _ Target = (*Directory)(nil)
 // it does not exist. Errors wrap [ErrReadOnly] or [ErrNoSpace] where they are
 // the cause.
 func NewDirectory(path string) (*Directory, error) {
-	d := &Directory{path: filepath.Clean(path)}
+	return NewDirectoryAs(path, filepath.Clean(path))
+}
+
+// NewDirectoryAs is NewDirectory for a directory that people know by another
+// name: the crash environment has it mounted elsewhere.
+func NewDirectoryAs(path, name string) (*Directory, error) {
+	d := &Directory{path: filepath.Clean(path), name: name}
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
 		return nil, d.explain(err, "", 0, 0)
 	}
@@ -41,8 +48,8 @@ func NewDirectory(path string) (*Directory, error) {
 	return d, nil
 }
 
-// Name is the path of the directory.
-func (d *Directory) Name() string { return d.path }
+// Name is the path of the directory, or what [NewDirectoryAs] was told.
+func (d *Directory) Name() string { return d.name }
 
 // Close gives the directory back. Crashes begun in it must be finished.
 func (d *Directory) Close() error { return d.root.Close() }
@@ -54,10 +61,21 @@ func (d *Directory) Free() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if os.Geteuid() == 0 {
-		return info.Free, nil
+	if os.Geteuid() != 0 {
+		return info.Available, nil
 	}
-	return info.Available, nil
+	return info.Free - min(info.Free, keptBack(info)), nil
+}
+
+// keptBack is free space that nobody gets, root neither: ext4 keeps clusters
+// for its own metadata (ext4_calculate_resv_clusters, fs/ext4/super.c, Linux
+// 7.2: a fiftieth, at most 4096).
+func keptBack(info sys.FSInfo) uint64 {
+	const ext4Magic = 0xef53
+	if info.Magic != ext4Magic {
+		return 0
+	}
+	return min(info.Total/50, 4096*info.Block)
 }
 
 // maxSame bounds the numbers tried when the name of a crash is taken.
@@ -70,7 +88,7 @@ func (d *Directory) Begin(ctx context.Context, name string) (Crash, error) {
 	}
 	for n := 1; n <= maxSame; n++ {
 		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("%s: %w", d.path, context.Cause(ctx))
+			return nil, fmt.Errorf("%s: %w", d.name, context.Cause(ctx))
 		}
 		final := name
 		if n > 1 {
@@ -99,7 +117,7 @@ func (d *Directory) Begin(ctx context.Context, name string) (Crash, error) {
 		}
 		return c, nil
 	}
-	return nil, fmt.Errorf("%s: there are already %d crashes named %s", d.path, maxSame, name)
+	return nil, fmt.Errorf("%s: there are already %d crashes named %s", d.name, maxSame, name)
 }
 
 // sync makes the names in the directory durable.
@@ -121,9 +139,9 @@ func (d *Directory) explain(err error, file string, offset int64, length int) er
 		return nil
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
 		free, _ := d.Free()
-		return &NoSpaceError{Target: d.path, File: file, Offset: offset, Length: length, Free: free, Err: err}
+		return &NoSpaceError{Target: d.name, File: file, Offset: offset, Length: length, Free: free, Err: err}
 	case errors.Is(err, syscall.EROFS):
-		return &ReadOnlyError{Target: d.path, Err: err}
+		return &ReadOnlyError{Target: d.name, Err: err}
 	}
 	return err
 }

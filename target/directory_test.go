@@ -105,6 +105,18 @@ func TestDirectoryReadOnly(t *testing.T) {
 	}
 }
 
+func TestDirectoryAs(t *testing.T) {
+	d, err := target.NewDirectoryAs(mount(t, sys.MountReadOnly), "/var/crash")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	_, err = d.Begin(t.Context(), "nowhere")
+	if d.Name() != "/var/crash" || err == nil || err.Error() != "/var/crash: target is read-only" {
+		t.Errorf("name %q, Begin: %v; want /var/crash in both", d.Name(), err)
+	}
+}
+
 func TestNoSpaceError(t *testing.T) {
 	err := error(&target.NoSpaceError{Target: "/var/crash", File: "vmcore", Offset: 4096, Length: 8192, Free: 512, Err: syscall.ENOSPC})
 	want := "/var/crash: no space left for vmcore: 8 KiB at offset 4096 did not fit (512 B free)"

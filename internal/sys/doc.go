@@ -51,6 +51,7 @@ type FSInfo struct {
 	Total     uint64
 	Available uint64 // free for unprivileged users: what may be planned with
 	Free      uint64 // free for root
+	Block     uint64 // bytes of a block, f_bsize
 	Magic     int64  // f_type, include/uapi/linux/magic.h
 }
 

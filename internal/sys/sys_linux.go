@@ -82,7 +82,7 @@ func StatFS(path string) (FSInfo, error) {
 		return FSInfo{}, &os.PathError{Op: "statfs", Path: path, Err: err}
 	}
 	bs := uint64(s.Bsize)
-	return FSInfo{Total: s.Blocks * bs, Available: s.Bavail * bs, Free: s.Bfree * bs, Magic: int64(s.Type)}, nil
+	return FSInfo{Total: s.Blocks * bs, Available: s.Bavail * bs, Free: s.Bfree * bs, Block: bs, Magic: int64(s.Type)}, nil
 }
 
 // KernelRelease is the release field of uname(2), like "6.12.107+deb13-riscv64".
