@@ -10,7 +10,7 @@
 //
 //   - TestLab: the machines themselves.
 //   - TestMatrix: kernel (a suite of Debian), paging mode, harts, and the one
-//     that panics; the referees judge each dump.
+//     that panics; the referees (package referee) judge each dump.
 //   - TestMemory: 8 GiB, crashkernel=,high, two memory nodes.
 //   - TestFirmwareMemory: a header with the firmware's memory in it.
 //   - TestRefusals, TestRoom: what load must refuse, and that what was loaded
