@@ -14,11 +14,16 @@ type Memory struct {
 	Total        uint64 `json:"total"`         // MemTotal of the panic kernel
 	AvailableMin uint64 `json:"available_min"` // lowest MemAvailable seen
 	PeakRSS      uint64 `json:"peak_rss"`      // VmHWM of the process that saved the dump
+	// Anonymous is the largest RssAnon seen of that process: its own memory,
+	// without the pages of its binary, which is in memory anyway, and of windows
+	// into the dead kernel's. Supervisor is the same of PID 1 in the panic room.
+	Anonymous  uint64 `json:"anonymous"`
+	Supervisor uint64 `json:"supervisor_anonymous,omitempty"`
 }
 
-// sample looks at /proc/meminfo and /proc/self/status; elsewhere it changes
-// nothing.
-func (m *Memory) sample() {
+// sample looks at /proc/meminfo and /proc/self/status, and at PID 1 if that is
+// our supervisor; where there is no /proc it changes nothing.
+func (m *Memory) sample(supervised bool) {
 	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
 		m.Total = kilobytes(text, "MemTotal")
 		if a := kilobytes(text, "MemAvailable"); a > 0 && (m.AvailableMin == 0 || a < m.AvailableMin) {
@@ -27,6 +32,13 @@ func (m *Memory) sample() {
 	}
 	if text, err := os.ReadFile("/proc/self/status"); err == nil {
 		m.PeakRSS = max(m.PeakRSS, kilobytes(text, "VmHWM"))
+		m.Anonymous = max(m.Anonymous, kilobytes(text, "RssAnon"))
+	}
+	if !supervised {
+		return
+	}
+	if text, err := os.ReadFile("/proc/1/status"); err == nil {
+		m.Supervisor = max(m.Supervisor, kilobytes(text, "RssAnon"))
 	}
 }
 

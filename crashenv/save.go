@@ -75,8 +75,10 @@ type SaveOptions struct {
 
 	// before are the phases that brought us here, for the manifest.
 	before []PhaseResult
-	die    string                                 // Test.Die
-	open   func(*SaveOptions) (deadKernel, error) // a fake, in tests
+	// supervised: PID 1 is ours.
+	supervised bool
+	die        string                                 // Test.Die
+	open       func(*SaveOptions) (deadKernel, error) // a fake, in tests
 	// saved hears, after each phase, where the crash is and whether its log is
 	// durable.
 	saved func(m *Manifest, at string, log bool)
@@ -134,7 +136,7 @@ func (s *saver) watched() Events {
 	return Events{
 		Begin: s.Events.begin,
 		End: func(r PhaseResult) {
-			s.m.Memory.sample()
+			s.m.Memory.sample(s.supervised)
 			s.m.Phases = s.phases.results
 			s.Events.end(r)
 			if s.saved != nil && s.crash != nil {
@@ -144,7 +146,7 @@ func (s *saver) watched() Events {
 		Progress: func(phase string, done, total uint64) {
 			if now := time.Now(); now.Sub(s.sampled) > 100*time.Millisecond {
 				s.sampled = now
-				s.m.Memory.sample()
+				s.m.Memory.sample(s.supervised)
 			}
 			s.Events.progress(phase, done, total)
 		},

@@ -71,7 +71,7 @@ func (w *worker) run(ctx context.Context) error {
 		Input: w.plan.input(), Target: tgt,
 		Level: w.plan.Level, MemLimit: memory / 3, Layout: w.plan.Layout, LogLines: w.plan.LogLines,
 		Deadlines: w.plan.Deadlines, Host: &w.plan.Host, Events: events,
-		before: w.phases.results, die: w.phases.die, saved: w.saved,
+		before: w.phases.results, supervised: true, die: w.phases.die, saved: w.saved,
 	}
 	opts.Raw = w.plan.Test != nil && w.plan.Test.Raw
 	_, err := Save(ctx, opts)
