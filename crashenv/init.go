@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/panicroom-kdump/panicroom/internal/sys"
 )
@@ -177,18 +178,36 @@ func (m *machine) Flush() error {
 }
 
 func (m *machine) End(f Final) error {
-	command, key := sys.RebootRestart, "b"
+	return end(f, sys.Reboot, func(key string) error {
+		f, err := os.OpenFile("/proc/sysrq-trigger", os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = f.WriteString(key)
+		return err
+	})
+}
+
+// end ends the machine by one way after the other; it returns only if none is
+// left. reboot(2) shuts devices down first and can wait for a disk that never
+// answers; and as long as one of our threads waits there, the exit of PID 1 is
+// no panic either (kernel/exit.c, do_exit). Sysrq b asks no device; where o does
+// not turn the machine off, a restart is better than a machine that hangs.
+func end(f Final, reboot func(sys.RebootCommand) error, sysrq func(key string) error) error {
+	command, keys := sys.RebootRestart, []string{"b"}
 	switch f {
 	case PowerOff:
-		command, key = sys.RebootPowerOff, "o"
+		command, keys = sys.RebootPowerOff, []string{"o", "b"}
 	case Halt:
-		command, key = sys.RebootHalt, ""
+		command, keys = sys.RebootHalt, nil
 	}
-	err := sys.Reboot(command)
-	if key != "" {
-		// Sysrq goes another way to the same end.
-		if f, oerr := os.OpenFile("/proc/sysrq-trigger", os.O_WRONLY, 0); oerr == nil {
-			_, _ = f.WriteString(key)
+	err := within(func() error { return reboot(command) })
+	for _, key := range keys {
+		if kerr := within(func() error { return sysrq(key) }); kerr != nil {
+			err = errors.Join(err, fmt.Errorf("sysrq %s: %w", key, kerr))
+		} else if key == "o" {
+			time.Sleep(Grace) // a worker of the kernel does it
 		}
 	}
 	return err

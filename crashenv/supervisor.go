@@ -26,7 +26,7 @@ type room interface {
 	State() (*state, error)
 	// Flush makes everything durable and unmounts the target. It may hang.
 	Flush() error
-	// End ends the machine. It returns only if that failed.
+	// End ends the machine. It returns, in bounded time, only if that failed.
 	End(Final) error
 }
 
@@ -200,7 +200,7 @@ func (s *supervisor) finish(status, text string) {
 	}
 	what := map[Final]string{Reboot: "restart", PowerOff: "power off", Halt: "halt"}[s.final]
 	s.say.line("end %s: %s; %s", status, text, what)
-	if err := within(func() error { return s.room.End(s.final) }); err != nil {
+	if err := s.room.End(s.final); err != nil {
 		s.say.line("note: %s: %v", what, err)
 	}
 }

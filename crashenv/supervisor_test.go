@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/panicroom-kdump/panicroom/internal/sys"
 )
 
 // TestMain lets the test binary play the roles that it is started in.
@@ -303,3 +305,35 @@ func FuzzParseBegin(f *testing.F) {
 
 // pass lets time pass on the clock of a test's bubble, which takes none.
 func pass(d time.Duration) { <-time.After(d) }
+
+// A reboot that waits for a dead disk for ever is not the end: sysrq is.
+func TestEnd(t *testing.T) {
+	for _, c := range []struct {
+		final  Final
+		reboot error // nil hangs
+		keys   string
+		takes  time.Duration
+	}{
+		{Reboot, nil, "b", Grace},
+		{Reboot, errors.New("not permitted"), "b", 0},
+		{PowerOff, nil, "ob", 2 * Grace},
+		{PowerOff, errors.New("not permitted"), "ob", Grace},
+		{Halt, errors.New("not permitted"), "", 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			released := make(chan struct{})
+			defer close(released)
+			var keys string
+			start := time.Now()
+			err := end(c.final, func(sys.RebootCommand) error {
+				if c.reboot == nil {
+					<-released
+				}
+				return c.reboot
+			}, func(key string) error { keys += key; return nil })
+			if took := time.Since(start); keys != c.keys || took != c.takes || err == nil {
+				t.Errorf("end(%s) pressed %q in %v, %v; want %q in %v and an error", c.final, keys, took, err, c.keys, c.takes)
+			}
+		})
+	}
+}
