@@ -202,9 +202,10 @@ func end(f Final, reboot func(sys.RebootCommand) error, sysrq func(key string) e
 	case Halt:
 		command, keys = sys.RebootHalt, nil
 	}
-	err := within(func() error { return reboot(command) })
+	// Nobody pets the watchdog any more: it is one more way.
+	err := within(func() error { return reboot(command) }, nil)
 	for _, key := range keys {
-		if kerr := within(func() error { return sysrq(key) }); kerr != nil {
+		if kerr := within(func() error { return sysrq(key) }, nil); kerr != nil {
 			err = errors.Join(err, fmt.Errorf("sysrq %s: %w", key, kerr))
 		} else if key == "o" {
 			time.Sleep(Grace) // a worker of the kernel does it

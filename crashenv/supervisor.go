@@ -153,9 +153,7 @@ func (s *supervisor) watch(role string, env ...string) error {
 		s.say.line("note: %v", why)
 		c.Kill()
 		// A process in the middle of I/O that never ends cannot be killed.
-		select {
-		case <-c.Done():
-		case <-time.After(Grace):
+		if within(func() error { <-c.Done(); return nil }, s.room.Pet) != nil {
 			why = fmt.Errorf("%w, but it is stuck in the kernel", why)
 		}
 		return why
@@ -175,7 +173,8 @@ func parseBegin(line string) (phase string, limit time.Duration, ok bool) {
 var errHung = errors.New("it hangs")
 
 // within runs f, and goes on without it when it takes longer than Grace.
-func within(f func() error) error {
+// Meanwhile it calls pet, which may be nil.
+func within(f func() error, pet func()) error {
 	done := make(chan error, 1)
 	go func() {
 		defer func() {
@@ -185,17 +184,27 @@ func within(f func() error) error {
 		}()
 		done <- f()
 	}()
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(Grace):
-		return errHung
+	late := time.NewTimer(Grace)
+	defer late.Stop()
+	tick := time.NewTicker(petEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-tick.C:
+			if pet != nil {
+				pet()
+			}
+		case <-late.C:
+			return errHung
+		}
 	}
 }
 
 // finish ends the machine.
 func (s *supervisor) finish(status, text string) {
-	if err := within(s.room.Flush); err != nil {
+	if err := within(s.room.Flush, s.room.Pet); err != nil {
 		s.say.line("note: writing out and unmounting the target: %v", err)
 	}
 	what := map[Final]string{Reboot: "restart", PowerOff: "power off", Halt: "halt"}[s.final]
