@@ -74,7 +74,9 @@ func (s *supervisor) run(planErr error) {
 	if err != nil {
 		st = &state{}
 	}
-	if workErr == nil && st.Manifest != nil {
+	// A worker that dies or hangs after the commit, in unmounting, takes nothing
+	// back from the crash.
+	if st.Manifest != nil && (workErr == nil || st.Manifest.Complete) {
 		status, text = "complete", st.Manifest.Path
 		return
 	}

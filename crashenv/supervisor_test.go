@@ -137,6 +137,15 @@ func TestSupervisor(t *testing.T) {
 			started: []string{"worker"}, end: "complete: /var/crash/X; power off", takes: 59*time.Minute + time.Second,
 		},
 		{
+			name: "all is well, and then unmounting hangs",
+			room: testRoom{
+				st:     &state{LogSaved: true, Manifest: &Manifest{Path: "/var/crash/X", Complete: true}},
+				worker: func(c *testChild) { c.begin("unmount", time.Minute, 0); c.hang() },
+			},
+			started: []string{"worker"}, end: "complete: /var/crash/X; power off", takes: time.Minute + Grace,
+			notes: []string{"the worker hung in phase unmount and was killed"},
+		},
+		{
 			name: "the dump is incomplete",
 			room: testRoom{
 				st: ended("dump: no space left", true),
