@@ -5,20 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 )
 
 // SaveLog writes the dead kernel's log to w as text, line for line what
-// makedumpfile --dump-dmesg writes, and returns how many bytes that are. When
-// the log's ring buffer is damaged it saves what comes before the damage and
-// returns the error.
-func SaveLog(w io.Writer, k *kernel.Kernel) (n int64, err error) {
+// makedumpfile --dump-dmesg writes, and returns how many bytes that are.
+// Records that cannot be read are left out and counted in the error: the one
+// that says why the kernel died is the last, behind whatever is damaged.
+func SaveLog(w io.Writer, k *kernel.Kernel) (int64, error) {
+	return saveLog(w, k.Log())
+}
+
+func saveLog(w io.Writer, records iter.Seq2[kernel.LogRecord, error]) (n int64, err error) {
 	b := bufio.NewWriterSize(w, 64<<10)
-	for r, rerr := range k.Log() {
+	var first error
+	lost := 0
+	for r, rerr := range records {
 		if rerr != nil {
-			err = fmt.Errorf("kernel log after %d bytes: %w", n, rerr)
-			break
+			if lost++; first == nil {
+				first = rerr
+			}
+			continue
 		}
 		line := r.Line()
 		b.WriteString(line)
@@ -26,6 +35,9 @@ func SaveLog(w io.Writer, k *kernel.Kernel) (n int64, err error) {
 			return n, werr
 		}
 		n += int64(len(line)) + 1
+	}
+	if lost > 0 {
+		err = fmt.Errorf("%d errors in the kernel's log, the first: %w", lost, first)
 	}
 	return n, errors.Join(err, b.Flush())
 }
