@@ -199,9 +199,15 @@ func (kw *KdumpWriter) NewExtent(pages int) *Extent {
 	return &Extent{
 		kw:    kw,
 		pages: make([]extentPage, 0, pages),
-		data:  make([]byte, 0, pages*int(kw.layout.blockSize)),
+		data:  make([]byte, 0, pages*int(kw.layout.blockSize)+encodeOverhead),
 	}
 }
+
+// encodeOverhead is at least what compressing adds to a page that cannot be
+// compressed, before it is taken back: a frame header of 14 bytes and a block
+// header of 3. Without room for it, the last such page of an extent would make
+// its buffer grow by megabytes.
+const encodeOverhead = 64
 
 // Reset empties the extent.
 func (e *Extent) Reset() { e.pages, e.data, e.zeros = e.pages[:0], e.data[:0], 0 }
