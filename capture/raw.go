@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,8 @@ import (
 // RawCopy copies an ELF core as it is: the same bytes at the same offsets.
 // Pages that cannot be read, and pages of zeros, become holes of out.
 //
-// Dumps are judged by such a copy; to keep it, compress it.
+// Dumps are judged by such a copy; to keep it, compress it. Nothing is known of
+// its pages: those that the hardware failed in are touched as well.
 func RawCopy(ctx context.Context, d *vmcore.Dump, out File, opts Options) (*Result, error) {
 	if d.Format() != vmcore.FormatELF {
 		return nil, fmt.Errorf("raw copy of a %v file: %w: only an ELF core can be copied as it is", d.Format(), vmcore.ErrUnsupported)
@@ -41,13 +43,13 @@ func rawCopy(ctx context.Context, d *vmcore.Dump, out File, opts Options, res *R
 	defer reader.Close()
 	size, page := d.Size(), int64(d.PageSize())
 	res.Pages.Total = uint64((size + page - 1) / page)
-	buf := make([]byte, rawBuffer)
+	buf, zeros := make([]byte, rawBuffer), make([]byte, page)
 	for at := int64(0); at < size; {
 		if ctx.Err() != nil {
 			return fmt.Errorf("raw copy cut short: %w", context.Cause(ctx))
 		}
 		n, err := reader.ReadFile(buf[:min(rawBuffer, size-at)], at)
-		if err := writeNonZero(out, buf[:n], at, int(page)); err != nil {
+		if err := writeNonZero(out, buf[:n], at, zeros); err != nil {
 			return fmt.Errorf("raw copy: %w", err)
 		}
 		at += int64(n)
@@ -91,12 +93,12 @@ func physAt(d *vmcore.Dump, at int64) (vmcore.PhysAddr, bool) {
 	return 0, false
 }
 
-// writeNonZero writes what is not zero, in runs of pages.
-func writeNonZero(out io.WriterAt, data []byte, at int64, page int) error {
-	end := func(from int) int { return min(from+page, len(data)) }
+// writeNonZero writes what is not zero, in runs of pages as large as zeros.
+func writeNonZero(out io.WriterAt, data []byte, at int64, zeros []byte) error {
+	end := func(from int) int { return min(from+len(zeros), len(data)) }
 	for from := 0; from < len(data); {
 		to := from
-		for to < len(data) && !allZero(data[to:end(to)]) {
+		for to < len(data) && !bytes.Equal(data[to:end(to)], zeros[:end(to)-to]) {
 			to = end(to)
 		}
 		if to == from {
@@ -109,13 +111,4 @@ func writeNonZero(out io.WriterAt, data []byte, at int64, page int) error {
 		from = to
 	}
 	return nil
-}
-
-func allZero(b []byte) bool {
-	for _, x := range b {
-		if x != 0 {
-			return false
-		}
-	}
-	return true
 }
