@@ -34,10 +34,10 @@ type Progress struct {
 }
 
 const (
-	// extentPages is the unit of work: 4 MiB with 4 KiB pages. Large enough for
+	// extentBytes is the unit of work, of old memory. Large enough for
 	// whole-window mappings and long writes, small enough that one per thread
 	// and one being written fit into any crash kernel.
-	extentPages = 1024
+	extentBytes = 4 << 20
 	// defaultMemLimit leaves a 128 MiB reservation its page cache.
 	defaultMemLimit = 64 << 20
 	// encoderBytes is about what a compressor keeps beside its output.
@@ -45,6 +45,10 @@ const (
 	// jobsPerThread: while one extent is compressed, another waits to be written.
 	jobsPerThread = 2
 )
+
+// extentPages is how many pages have extentBytes. The largest page that a
+// dump may have, of 256 KiB, goes into it many times.
+func extentPages(pageSize uint64) uint64 { return extentBytes / pageSize }
 
 // threads is how many workers fit.
 func (o *Options) threads(pageSize uint64) int {
@@ -56,7 +60,7 @@ func (o *Options) threads(pageSize uint64) int {
 	if limit == 0 {
 		limit = defaultMemLimit
 	}
-	each := jobsPerThread*(extentPages*pageSize+extentPages*24) + encoderBytes
+	each := jobsPerThread*(extentBytes+extentPages(pageSize)*24) + encoderBytes
 	if fit := int(limit / each); n > fit {
 		n = fit
 	}

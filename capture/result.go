@@ -23,6 +23,9 @@ type Result struct {
 
 	Bytes int64  `json:"bytes"` // of the file
 	Pages Counts `json:"pages"`
+	// Structs counts the pages that were kept because nothing can be told of
+	// them; all zero when page structs were not looked at.
+	Structs SelectStats `json:"page_structs"`
 
 	// Unreadable lists memory that should be in the dump and could not be read,
 	// at most maxUnreadable ranges; Pages.Unreadable has the whole number.
@@ -48,6 +51,9 @@ type Counts struct {
 	Free         uint64 `json:"free"`
 	Untouchable  uint64 `json:"untouchable"` // poisoned, offline, unaccepted
 	Unreadable   uint64 `json:"unreadable"`
+	// Absent pages are in what is saved without being there: left out of a
+	// dump that is saved again.
+	Absent uint64 `json:"absent,omitempty"`
 }
 
 // Unreadable is a range of memory that could not be read.
@@ -111,5 +117,7 @@ func (c *Counts) count(class Class, n uint64) {
 		c.Untouchable += n
 	case ClassUnreadable:
 		c.Unreadable += n
+	case ClassAbsent:
+		c.Absent += n
 	}
 }

@@ -22,6 +22,11 @@ func Run(ctx context.Context, d *vmcore.Dump, k *kernel.Kernel, out File, opts O
 	if opts.Level < 0 || opts.Level > LevelAll {
 		return nil, fmt.Errorf("dump level %d is not in 0 to %d", opts.Level, LevelAll)
 	}
+	if d.MaxPFN() > vmcore.MaxKdumpPFN {
+		// Before anything counts pages that only damaged headers know.
+		return nil, fmt.Errorf("memory up to page frame %#x: %w: a dump can have %#x page frames",
+			uint64(d.MaxPFN()), vmcore.ErrUnsupported, uint64(vmcore.MaxKdumpPFN))
+	}
 	r := &run{
 		dump: d, kernel: k, opts: opts,
 		res: &Result{Format: "kdump", Level: opts.Level, Used: opts.Level},
@@ -36,7 +41,7 @@ func Run(ctx context.Context, d *vmcore.Dump, k *kernel.Kernel, out File, opts O
 	r.res.Survey = Seconds(time.Since(start))
 
 	start = time.Now()
-	w, err := vmcore.NewKdumpWriter(out, header(d, k, r.res.Used), d.Ranges(), survey.kept)
+	w, err := vmcore.NewKdumpWriter(out, header(d, k, r.res.Used), d.Ranges(), survey.kept+sparePages)
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +88,8 @@ func header(d *vmcore.Dump, k *kernel.Kernel, level int) vmcore.KdumpHeader {
 	if base, ok := k.Info().Number("phys_ram_base"); ok {
 		h.PhysBase = uint64(base)
 	}
-	if t, ok := k.Info().Number("CRASHTIME"); ok {
-		h.Timestamp = uint64(t)
+	if t, ok := k.Info().CrashTime(); ok {
+		h.Timestamp = uint64(t.Unix())
 	}
 	return h
 }
@@ -99,16 +104,22 @@ type run struct {
 	blind bool
 }
 
-// extents yields the memory of the machine in pieces of at most extentPages
-// page frames, ascending and aligned.
+// sparePages is room for pages that the survey did not count: a page of struct
+// pages that was readable then and is not now turns 64 pages into kept ones,
+// and shall not end the dump. It costs a hole of 96 KiB in the file.
+const sparePages = 4096
+
+// extents yields the memory of the machine in pieces of at most extentBytes,
+// ascending and aligned.
 func (r *run) extents(yield func(start vmcore.PFN, n int) bool) {
 	size := r.dump.PageSize()
+	most := extentPages(size)
 	next := vmcore.PFN(0) // ranges may share a page at their edges
 	for _, ram := range r.dump.Ranges() {
 		pfn := max(next, vmcore.PFN(uint64(ram.Start)/size))
 		end := vmcore.PFN((uint64(ram.End)-1)/size + 1)
 		for pfn < end {
-			n := min(extentPages-uint64(pfn)%extentPages, uint64(end-pfn))
+			n := min(most-uint64(pfn)%most, uint64(end-pfn))
 			if !yield(pfn, int(n)) {
 				return
 			}
@@ -141,11 +152,12 @@ func (r *run) save(ctx context.Context, w *vmcore.KdumpWriter, kept uint64) erro
 		}
 		defer workers[i].close()
 	}
+	size := r.dump.PageSize()
 	free := make(chan *job, len(workers)*jobsPerThread)
 	for range cap(free) {
 		free <- &job{
-			extent:  w.NewExtent(extentPages),
-			classes: make([]Class, extentPages),
+			extent:  w.NewExtent(int(extentPages(size))),
+			classes: make([]Class, extentPages(size)),
 			done:    make(chan struct{}, 1),
 		}
 	}
@@ -189,7 +201,6 @@ func (r *run) save(ctx context.Context, w *vmcore.KdumpWriter, kept uint64) erro
 			if failed = r.commit(w, j); failed != nil {
 				cancel() // no new extents; those under way come through here
 			} else if r.opts.Progress != nil {
-				size := r.dump.PageSize()
 				r.opts.Progress(Progress{Done: w.Pages() * size, Total: kept * size, Written: int64(w.Size())})
 			}
 		}
@@ -232,15 +243,15 @@ type worker struct {
 	buf      []byte
 }
 
-// readPages is how many pages are copied out of old memory at a time.
-const readPages = 64
+// readBytes is how much is copied out of old memory at a time.
+const readBytes = 256 << 10
 
 func (r *run) newWorker() (*worker, error) {
 	w := &worker{
 		level:    r.res.Used,
 		pageSize: int(r.dump.PageSize()),
 		reader:   r.dump.NewReader(),
-		buf:      make([]byte, readPages*int(r.dump.PageSize())),
+		buf:      make([]byte, readBytes),
 	}
 	if !r.blind {
 		s, err := NewSelector(r.kernel)
@@ -277,7 +288,7 @@ func (w *worker) do(j *job) error {
 			continue
 		}
 		end := i + 1
-		for end < j.n && end-i < readPages && classes[end] == ClassKeep {
+		for end < j.n && (end-i+1)*w.pageSize <= len(w.buf) && classes[end] == ClassKeep {
 			end++
 		}
 		if err := w.add(j, i, end); err != nil {
@@ -303,16 +314,10 @@ func (w *worker) add(j *job, i, end int) error {
 			continue
 		}
 		// The page that could not be read, and no other, is lost.
-		switch {
-		case errors.Is(err, vmcore.ErrHole):
+		j.classes[i] = ClassUnreadable
+		if errors.Is(err, vmcore.ErrHole) || errors.Is(err, vmcore.ErrExcluded) {
+			// No memory, or left out of the dump that is read already.
 			j.classes[i] = ClassAbsent
-		case errors.Is(err, vmcore.ErrExcluded):
-			// Left out of the dump that is read already.
-			j.classes[i] = ClassAbsent
-		case errors.Is(err, vmcore.ErrUnreadable), errors.Is(err, vmcore.ErrUnsupported), errors.Is(err, vmcore.ErrCorrupt):
-			j.classes[i] = ClassUnreadable
-		default:
-			return err
 		}
 		i++
 	}

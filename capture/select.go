@@ -252,12 +252,16 @@ func (s *Selector) remember(va kernel.VirtAddr, c Class) {
 // or believed.
 func (s *Selector) tail(pg *kernel.Page, va kernel.VirtAddr) Class {
 	headVA := s.layout.HeadOf(pg, va)
+	if headVA >= va || uint64(va-headVA) >= maxCompound*s.layout.Size || uint64(va-headVA)%s.layout.Size != 0 {
+		s.stats.Contradictory++
+		return ClassKeep
+	}
 	for _, h := range s.heads {
-		if h.va == headVA && headVA != 0 {
+		if h.va == headVA {
 			return h.class
 		}
 	}
-	c := s.headOf(headVA, va)
+	c := s.headOf(headVA)
 	s.remember(headVA, c)
 	return c
 }
@@ -266,11 +270,7 @@ func (s *Selector) tail(pg *kernel.Page, va kernel.VirtAddr) Class {
 // largest hugetlb page of all architectures.
 const maxCompound = 1 << 22
 
-func (s *Selector) headOf(headVA, va kernel.VirtAddr) Class {
-	if headVA >= va || uint64(va-headVA) >= maxCompound*s.layout.Size || uint64(va-headVA)%s.layout.Size != 0 {
-		s.stats.Contradictory++
-		return ClassKeep
-	}
+func (s *Selector) headOf(headVA kernel.VirtAddr) Class {
 	pg, _, err := s.r.ReadAt(headVA)
 	if err != nil {
 		s.stats.Unreadable++

@@ -18,28 +18,37 @@ type survey struct {
 // settles the level that is worked with. It never fails for what is in old
 // memory: a fuller dump is the answer to everything.
 func (r *run) survey(ctx context.Context) (*survey, error) {
+	if err := r.dump.NotesErr(); err != nil {
+		r.res.Checks = append(r.res.Checks, Check{"notes of the dump", false, err.Error()})
+	}
 	if r.kernel == nil {
-		return r.everything(errors.New("the dump says nothing about its kernel")), nil
+		return r.unknown(errors.New("the dump says nothing about its kernel")), nil
 	}
 	selector, err := NewSelector(r.kernel)
 	if err != nil {
-		return r.everything(err), nil
+		return r.unknown(err), nil
 	}
 	s := &survey{}
-	classes := make([]Class, extentPages)
+	classes := make([]Class, extentPages(r.dump.PageSize()))
 	for start, n := range r.extents {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("page structs: %w", context.Cause(ctx))
 		}
 		clear(classes[:n])
 		if err := selector.Classify(start, classes[:n]); err != nil {
-			return r.everything(err), nil
+			return r.unknown(err), nil
 		}
 		for _, c := range classes[:n] {
 			s.classes[c]++
 		}
 	}
-	r.check(selector, s)
+	r.res.Structs = selector.Stats()
+	if why := r.check(ctx, selector, s); why != "" {
+		return r.everything(why), nil
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("page structs: %w", context.Cause(ctx))
+	}
 	for c, n := range s.classes {
 		if !Class(c).Dropped(r.res.Used) {
 			s.kept += n
@@ -48,16 +57,23 @@ func (r *run) survey(ctx context.Context) (*survey, error) {
 	return s, nil
 }
 
-// everything is the survey of a dump in which no page is left out, because of
-// err they cannot be told apart. Zero pages take no room at any level.
-func (r *run) everything(err error) *survey {
+// unknown is the survey of a dump when pages cannot be told apart because of
+// err.
+func (r *run) unknown(err error) *survey {
+	r.res.Checks = append(r.res.Checks, Check{"page structs", false, err.Error()})
+	return r.everything("pages cannot be told apart")
+}
+
+// everything is the survey of a dump in which no page is left out for its
+// class, not even as one that must not be touched: the classes are not
+// believed. Zero pages take no room at any level.
+func (r *run) everything(why string) *survey {
 	s := &survey{}
 	for _, n := range r.extents {
 		s.kept += uint64(n)
 	}
 	r.blind = true
-	r.res.Checks = append(r.res.Checks, Check{"page structs", false, err.Error()})
-	r.lower(r.opts.Level&LevelZero, "pages cannot be told apart")
+	r.lower(r.opts.Level&LevelZero, why)
 	return s
 }
 
@@ -67,39 +83,42 @@ func (r *run) lower(level int, why string) {
 	r.res.Why = why
 }
 
-// check looks at what must be true of the classes of any kernel. When it is
-// not, they are not believed.
-func (r *run) check(selector *Selector, s *survey) {
+// check looks at what must be true of the classes of any kernel. When they are
+// not to be believed at all, it says why; it lowers the level when one class
+// is not.
+func (r *run) check(ctx context.Context, selector *Selector, s *survey) (why string) {
 	level := r.res.Used
-	tables := r.checkTables(selector, level)
+	tables := r.checkTables(ctx, selector, level)
 	r.res.Checks = append(r.res.Checks, tables)
 	if !tables.OK {
-		r.lower(level&LevelZero, "page tables of the kernel would have been left out")
-		return
+		return "page tables of the kernel would have been left out"
 	}
 	notes := checkNotes(r.kernel, r.dump.PageSize(), level, selector.Classify)
 	r.res.Checks = append(r.res.Checks, notes)
 	if !notes.OK {
-		r.lower(level&LevelZero, "registers of CPUs or vmcoreinfo would have been left out")
-		return
+		return "registers of CPUs or vmcoreinfo would have been left out"
 	}
 	if level&LevelFree == 0 {
-		return
+		return ""
 	}
 	free := checkFree(r.kernel, s.classes[ClassFree])
 	r.res.Checks = append(r.res.Checks, free)
 	if !free.OK {
 		r.lower(level&^LevelFree, "the number of free pages is not the kernel's")
 	}
+	return ""
 }
 
 // checkTables finds out whether a page table of the kernel would be left out:
 // no reader opens such a dump, and a class that has page tables in it is wrong
 // elsewhere too.
-func (r *run) checkTables(selector *Selector, level int) Check {
-	c := Check{Name: "kernel page tables kept", OK: true}
+func (r *run) checkTables(ctx context.Context, selector *Selector, level int) Check {
+	c := Check{Name: "kernel page tables kept"}
 	var tables, lost, broken uint64
 	for pfn, err := range r.kernel.PageTables() {
+		if ctx.Err() != nil {
+			break // damaged tables may go on for minutes
+		}
 		if err != nil {
 			broken++
 			continue
@@ -115,31 +134,61 @@ func (r *run) checkTables(selector *Selector, level int) Check {
 	return c
 }
 
+// counterThreshold is how far one CPU's share of a zone's counter may be off:
+// calculate_normal_threshold in mm/vmstat.c (Linux 7.2).
+const counterThreshold = 125
+
 // checkFree compares the number of pages that the page structs call free with
-// the kernel's own count, vm_zone_stat[NR_FREE_PAGES] of mm/vmstat.c. The count
-// runs behind: each CPU keeps up to 125 pages per zone to itself
-// (calculate_normal_threshold, Linux 7.2).
+// the kernel's own count.
 func checkFree(k *kernel.Kernel, free uint64) Check {
 	c := Check{Name: "free pages", OK: true}
-	count, err := freePages(k)
+	count, slack, err := countFree(k)
 	if err != nil {
 		c.Detail = fmt.Sprintf("%d pages are free; the kernel's count is not known: %v", free, err)
 		return c
 	}
-	cpus := 1
-	if all, err := k.CPUs(); err == nil {
-		cpus = max(len(all), 1)
-	}
-	const zones = 4
-	slack := uint64(cpus) * zones * 125
 	c.Detail = fmt.Sprintf("%d pages are free, the kernel counts %d, which may be %d off", free, count, slack)
 	// Fewer is harmless: more is saved than need be.
 	c.OK = free <= count+slack
 	return c
 }
 
-// freePages reads the kernel's count of free pages.
-func freePages(k *kernel.Kernel) (uint64, error) {
+// countFree is the number of free pages as the kernel counted it, and by how
+// much that may be off: the sum over its zones or, where those are not found,
+// the one over all of memory.
+func countFree(k *kernel.Kernel) (count, slack uint64, err error) {
+	cpus := uint64(1)
+	if all, err := k.CPUs(); err == nil {
+		cpus = max(uint64(len(all)), 1)
+	}
+	var sum int64
+	for zone, zerr := range k.Zones() {
+		if err = zerr; err != nil {
+			break
+		}
+		sum += zone.Free
+		if zone.FreeExact {
+			// The counter changes under the zone's lock: one CPU at most was
+			// stopped between its own share and the zone's.
+			slack += counterThreshold
+		} else {
+			slack += counterThreshold * cpus
+		}
+	}
+	if err != nil {
+		const zones = 4
+		slack = counterThreshold * cpus * zones
+		var serr error
+		if sum, serr = globalFree(k); serr != nil {
+			return 0, 0, errors.Join(err, serr)
+		}
+	}
+	// It may run below zero by what CPUs keep.
+	return uint64(max(sum, 0)), slack, nil
+}
+
+// globalFree is vm_zone_stat[NR_FREE_PAGES] of mm/vmstat.c (Linux 7.2).
+func globalFree(k *kernel.Kernel) (int64, error) {
 	const symbol = "vm_zone_stat"
 	index, ok := k.Info().Number("NR_FREE_PAGES")
 	if !ok || index < 0 || index > 100 {
@@ -154,9 +203,5 @@ func freePages(k *kernel.Kernel) (uint64, error) {
 		return 0, fmt.Errorf("symbol %s: %w", symbol, kernel.ErrNotFound)
 	}
 	n, err := k.ReadUint64(at + kernel.VirtAddr(index)*8)
-	if err != nil {
-		return 0, err
-	}
-	// It may run below zero by what CPUs keep.
-	return uint64(max(int64(n), 0)), nil
+	return int64(n), err
 }

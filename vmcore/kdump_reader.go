@@ -18,8 +18,8 @@ const (
 	// rankStep is the number of page frames between two entries of the table
 	// of ranks: 8 bytes of table for 16 MiB of memory in pages of 4 KiB.
 	rankStep = 4096
-	// maxBitmapBytes bounds one bitmap of a file: physical addresses of 46 bits.
-	maxBitmapBytes = 2 << 30
+	// maxBitmapBytes bounds one bitmap of a file.
+	maxBitmapBytes = MaxKdumpPFN / 8
 	// maxRanges bounds the runs in the first bitmap. It shows the RAM of a
 	// machine, not its pages.
 	maxRanges = 1 << 20
@@ -27,6 +27,10 @@ const (
 	sharedPages = 1024
 	readerPages = 16
 )
+
+// MaxKdumpPFN is how many page frames a kdump-compressed file can have, to be
+// read and written here: physical addresses of 46 bits in pages of 4 KiB.
+const MaxKdumpPFN = 1 << 34
 
 // newKdump opens a kdump-compressed file.
 func newKdump(r io.ReaderAt, size int64) (*Dump, error) {
