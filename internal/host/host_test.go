@@ -246,3 +246,22 @@ func TestReadCorrupt(t *testing.T) {
 		}
 	}
 }
+
+// Memory that a driver has added belongs into the dump like any other.
+func TestSystemRAM(t *testing.T) {
+	m := &Machine{}
+	var err error
+	m.Iomem, err = ParseIomem([]byte("80000000-bfffffff : System RAM\n" +
+		"140000000-17fffffff : virtio0\n" +
+		"  140000000-15fffffff : System RAM (virtio_mem)\n" +
+		"200000000-23fffffff : dax0.0\n" +
+		"  200000000-23fffffff : System RAM (kmem)\n" +
+		"300000000-33fffffff : System RAMdisk\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Range{{0x80000000, 0xc0000000}, {0x140000000, 0x160000000}, {0x200000000, 0x240000000}}
+	if diff := cmp.Diff(want, m.SystemRAM()); diff != "" {
+		t.Errorf("SystemRAM (-want +got):\n%s", diff)
+	}
+}

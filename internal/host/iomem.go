@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Resource is one line of /proc/iomem.
@@ -60,11 +61,12 @@ func hidden(list []Resource) bool {
 	return len(list) > 0
 }
 
-// resources returns the memory of the lines with a name, sorted and merged.
-func (m *Machine) resources(name string) []Range {
+// resources returns the memory of the lines whose name is wanted, sorted and
+// merged.
+func (m *Machine) resources(wanted func(name string) bool) []Range {
 	var list []Range
 	for _, r := range m.Iomem {
-		if r.Name == name {
+		if wanted(r.Name) {
 			list = append(list, r.Range)
 		}
 	}
@@ -72,8 +74,12 @@ func (m *Machine) resources(name string) []Range {
 }
 
 // SystemRAM is the memory the kernel has: the "System RAM" lines, with
-// everything that is nested in them.
-func (m *Machine) SystemRAM() []Range { return m.resources("System RAM") }
+// everything that is nested in them. What a driver has added, "System RAM
+// (virtio_mem)" or "System RAM (kmem)", is such memory too
+// (mm/memory_hotplug.c, add_memory_driver_managed).
+func (m *Machine) SystemRAM() []Range {
+	return m.resources(func(name string) bool { return name == "System RAM" || strings.HasPrefix(name, "System RAM (") })
+}
 
 // CrashRegions is the memory that crashkernel= reserved, ascending: one region,
 // or two with ",high".
@@ -92,7 +98,7 @@ func (m *Machine) CrashRegions() []Range {
 // KernelImage is where the running kernel lies, from _text to the end of its
 // bss; ok is false if /proc/iomem does not tell.
 func (m *Machine) KernelImage() (r Range, ok bool) {
-	list := m.resources("Kernel image")
+	list := m.resources(func(name string) bool { return name == "Kernel image" })
 	if len(list) != 1 {
 		return Range{}, false
 	}
