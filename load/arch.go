@@ -32,7 +32,8 @@ func archOf(name string) (*arch, error) {
 		name = "unknown"
 	}
 	return nil, &RuleError{Rule: RuleArchitecture,
-		Detail: fmt.Sprintf("the machine is %s; panic kernels can be loaded on riscv64", name)}
+		Detail: fmt.Sprintf("the machine is %s; panic kernels can be loaded on riscv64", name),
+		Remedy: []string{"dumps of other machines can be read here: panicroom report CRASH"}}
 }
 
 // version is a kernel's version, as far as rules depend on it.

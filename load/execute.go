@@ -131,8 +131,9 @@ func crashLoaded(root fs.FS) (bool, error) {
 }
 
 // Execute loads the panic kernel of a plan and keeps the plan as the last good
-// one; that it could not be kept is only one more of the plan's warnings. If the kernel refuses, the last good one before is put back, and the
-// error is a [*KernelError] that says so.
+// one; that it could not be kept is only one more of the plan's warnings. If
+// the kernel refuses, the last good one before is put back, and the error is a
+// [*KernelError] that says so.
 func Execute(p *Plan) error { return machine().execute(p) }
 
 // Unload removes the panic kernel.

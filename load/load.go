@@ -9,12 +9,9 @@
 package load
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 
 	"github.com/panicroom-kdump/panicroom/internal/host"
-	"github.com/panicroom-kdump/panicroom/internal/kimage"
 )
 
 // Options say what is not a fact of the machine. The zero value is right for a
@@ -23,8 +20,6 @@ type Options struct {
 	// Cmdline is the panic kernel's whole command line; "" means what
 	// [InheritCmdline] keeps of the running kernel's.
 	Cmdline string
-	// KernelPath is where the image comes from, for messages.
-	KernelPath string
 	// Append is added to the command line with a space between.
 	Append string
 	// DTB is a device tree to use instead of the one the machine was booted
@@ -62,22 +57,21 @@ type TestOptions struct {
 // alone.
 const DefaultWorkingMemory = 48 << 20
 
-// Make plans the loading of a panic kernel: kernel is the file of its image,
-// initramfs the archive as it shall lie in memory. Broken rules come back as
-// [*RuleError].
-func Make(m *host.Machine, kernel, initramfs []byte, opts *Options) (*Plan, error) {
+// Make plans the loading of a panic kernel; initramfs is the archive as it
+// shall lie in memory. Broken rules come back as [*RuleError].
+func Make(m *host.Machine, kernel *Kernel, initramfs []byte, opts *Options) (*Plan, error) {
 	if opts == nil {
 		opts = &Options{}
+	}
+	if err := CheckMachine(m); err != nil {
+		return nil, err
 	}
 	a, err := archOf(m.Arch)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkMachine(m); err != nil {
-		return nil, err
-	}
-	image, err := inspect(a, kernel, opts.KernelPath)
-	if err != nil {
+	image := kernel.Image
+	if err := checkKernel(a, m, kernel); err != nil {
 		return nil, err
 	}
 	if len(initramfs) == 0 {
@@ -85,7 +79,7 @@ func Make(m *host.Machine, kernel, initramfs []byte, opts *Options) (*Plan, erro
 	}
 	p := &Plan{
 		Arch: m.Arch, Release: m.Release,
-		Kernel: KernelInfo{Path: opts.KernelPath, Banner: image.Banner, FileSize: image.FileSize, ImageSize: image.ImageSize},
+		Kernel: KernelInfo{Path: kernel.Path, Banner: image.Banner, FileSize: image.FileSize, ImageSize: image.ImageSize},
 		Flags:  flagOnCrash | a.elfMachine<<16,
 	}
 	if p.Cmdline, err = cmdline(a, m, image, opts); err != nil {
@@ -94,6 +88,9 @@ func Make(m *host.Machine, kernel, initramfs []byte, opts *Options) (*Plan, erro
 	p.cmdlineWarnings(a)
 	if m.LimitPanic > 0 && m.LimitPanic <= 2 {
 		p.warn("kernel.kexec_load_limit_panic lets panic kernels be loaded or unloaded %d more times until a restart; a failed load needs one to put the last back", m.LimitPanic)
+	}
+	if m.Config["CONFIG_RISCV_BOOT_SPINWAIT"] == "y" {
+		p.warn("kernel %s was built with CONFIG_RISCV_BOOT_SPINWAIT: when it panics it cannot stop its other CPUs, which go on in the memory that is saved", m.Release)
 	}
 	if p.Regions, err = regions(m); err != nil {
 		return nil, err
@@ -134,7 +131,7 @@ func Make(m *host.Machine, kernel, initramfs []byte, opts *Options) (*Plan, erro
 	}
 	p.DeviceTree = edits
 	p.Entry = places.kernel.Mem
-	places.kernel.Data, places.initramfs.Data, places.tree.Data, places.header.Data = kernel[:image.FileSize], initramfs, blob, header
+	places.kernel.Data, places.initramfs.Data, places.tree.Data, places.header.Data = kernel.Data[:image.FileSize], initramfs, blob, header
 	// The device tree comes first: the kernel takes the first segment that
 	// begins like one (Linux 7.2, arch/riscv/kernel/machine_kexec.c).
 	p.Segments = []Segment{places.tree, places.kernel, places.initramfs, places.header}
@@ -145,20 +142,4 @@ func Make(m *host.Machine, kernel, initramfs []byte, opts *Options) (*Plan, erro
 		return nil, err
 	}
 	return p, nil
-}
-
-// inspect looks into the kernel image.
-func inspect(a *arch, kernel []byte, path string) (*kimage.Image, error) {
-	image, err := kimage.Inspect(bytes.NewReader(kernel), int64(len(kernel)))
-	if err != nil {
-		if e, ok := errors.AsType[*kimage.Error](err); ok {
-			e.Path = path
-		}
-		return nil, &RuleError{Rule: RuleImage, Detail: err.Error(), Err: err}
-	}
-	if uint64(image.Machine) != a.elfMachine {
-		return nil, &RuleError{Rule: RuleImage,
-			Detail: fmt.Sprintf("the image is for %v, the machine is %s", image.Machine, a.name)}
-	}
-	return image, nil
 }

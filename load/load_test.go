@@ -48,9 +48,18 @@ func recorded(t *testing.T, name string) *host.Machine {
 // sv57 is the machine that most tests change something of.
 const sv57 = "virt-6.12-sv57-2g"
 
+// makeOf is Make with the contents of a kernel's file.
+func makeOf(m *host.Machine, kernel, initramfs []byte, opts *Options) (*Plan, error) {
+	k, err := NewKernel("", kernel)
+	if err != nil {
+		return nil, err
+	}
+	return Make(m, k, initramfs, opts)
+}
+
 func plan(t *testing.T, m *host.Machine, opts *Options) *Plan {
 	t.Helper()
-	p, err := Make(m, flat(m.Release, 0x1e6b000), make([]byte, 3<<20), opts)
+	p, err := makeOf(m, flat(m.Release, 0x1e6b000), make([]byte, 3<<20), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,6 +328,9 @@ func TestRules(t *testing.T) {
 		{name: "initramfs larger than the region", rule: RuleRoom, initramfs: 120 << 20, hint: "crashkernel=640M",
 			says: []string{"128 MiB", "initramfs 120 MiB", "kernel 30.4 MiB", "152 MiB"}},
 		{name: "no room to work", rule: RuleRoom, initramfs: 20 << 20, says: []string{"60 MiB more when unpacked", "48 MiB to work with"}, hint: "crashkernel=192M"},
+		{name: "no /proc/vmcore", rule: RuleImage, change: func(m *host.Machine) { m.Config["CONFIG_PROC_VMCORE"] = "n" },
+			says: []string{"CONFIG_PROC_VMCORE"}, hint: "--kernel"},
+		{name: "no crash dumps", rule: RuleImage, change: func(m *host.Machine) { m.Config["CONFIG_CRASH_DUMP"] = "n" }, hint: "--kernel"},
 		{name: "long command line", rule: RuleCmdline, opts: Options{Cmdline: strings.Repeat("x", 1024)}, says: []string{"1024 bytes", "reads 1023"}, hint: "by 1 bytes"},
 		{name: "crashkernel for the panic kernel", rule: RuleCmdline, opts: Options{Append: "crashkernel=64M"}},
 		{name: "two headers", rule: RuleCmdline, opts: Options{Append: "elfcorehdr=0x1000"}},
@@ -367,7 +379,7 @@ func TestRules(t *testing.T) {
 			if c.initramfs == 0 {
 				c.initramfs = 3 << 20
 			}
-			p, err := Make(m, c.kernel, make([]byte, max(0, c.initramfs)), &c.opts)
+			p, err := makeOf(m, c.kernel, make([]byte, max(0, c.initramfs)), &c.opts)
 			var e *RuleError
 			if !errors.As(err, &e) || !errors.Is(err, ErrRefused) || p != nil {
 				t.Fatalf("Make = %v, %v; want a RuleError", p, err)
@@ -395,9 +407,9 @@ func noCrash(m *host.Machine) []host.Resource {
 func TestImageErrors(t *testing.T) {
 	arm := flat("6.12", 1<<20)
 	copy(arm[0x30:], "\x00\x00\x00\x00\x00\x00\x00\x00ARM\x64")
-	_, err := Make(recorded(t, sv57), arm, []byte{1}, &Options{KernelPath: "/boot/vmlinuz"})
+	_, err := NewKernel("/boot/vmlinuz", arm)
 	if !errors.Is(err, kimage.ErrWrongMachine) || !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "/boot/vmlinuz") {
-		t.Errorf("Make with an arm64 Image: %v; want ErrWrongMachine with the path", err)
+		t.Errorf("NewKernel of an arm64 Image: %v; want ErrWrongMachine with the path", err)
 	}
 }
 
@@ -408,7 +420,7 @@ func TestRoomIsUsed(t *testing.T) {
 	opts := &Options{Unpacked: 1, WorkingMemory: 1}
 	zeros := make([]byte, 128<<20)
 	fits := func(pages int) *Plan {
-		p, err := Make(m, kernel, zeros[:pages*pageSize], opts)
+		p, err := makeOf(m, kernel, zeros[:pages*pageSize], opts)
 		if err != nil && !errors.Is(err, ErrRefused) {
 			t.Fatal(err)
 		}
@@ -539,10 +551,10 @@ func TestCmdlineLength(t *testing.T) {
 	m := recorded(t, "virt-7.2-sv48-8g-high")
 	for release, limit := range map[string]int{"6.12.107": 1023, "7.2.13+deb14-riscv64": 2047, "": 1023} {
 		kernel := flat(release, 0x1e6b000)
-		if _, err := Make(m, kernel, []byte{1}, &Options{Cmdline: strings.Repeat("x", limit)}); err != nil {
+		if _, err := makeOf(m, kernel, []byte{1}, &Options{Cmdline: strings.Repeat("x", limit)}); err != nil {
 			t.Errorf("%q: %d bytes: %v", release, limit, err)
 		}
-		if _, err := Make(m, kernel, []byte{1}, &Options{Cmdline: strings.Repeat("x", limit+1)}); !errors.Is(err, ErrRefused) {
+		if _, err := makeOf(m, kernel, []byte{1}, &Options{Cmdline: strings.Repeat("x", limit+1)}); !errors.Is(err, ErrRefused) {
 			t.Errorf("%q: %d bytes: %v; want ErrRefused", release, limit+1, err)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/panicroom-kdump/panicroom/crashenv"
-	"github.com/panicroom-kdump/panicroom/internal/kimage"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
 	"github.com/panicroom-kdump/panicroom/vmcore"
@@ -34,7 +33,7 @@ func exitCode(err error) int {
 		return exitNeedsRoot
 	case errors.Is(err, load.ErrKernelRefused):
 		return exitKernelRefused
-	case errors.Is(err, load.ErrRefused), badImage(err):
+	case errors.Is(err, load.ErrRefused):
 		return exitRefused
 	case errors.Is(err, crashenv.ErrIncomplete):
 		return exitIncomplete
@@ -42,10 +41,4 @@ func exitCode(err error) int {
 		return exitNotADump
 	}
 	return exitError
-}
-
-// badImage tells whether err is about a kernel image.
-func badImage(err error) bool {
-	var image *kimage.Error
-	return errors.As(err, &image)
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/crashenv"
 	"github.com/panicroom-kdump/panicroom/internal/host"
-	"github.com/panicroom-kdump/panicroom/internal/kimage"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
 )
@@ -35,6 +34,7 @@ type loading struct {
 	record    string
 
 	test loadingTest
+	root fs.FS // "/", a recorded machine in tests
 }
 
 // loadingTest is flags that only tests need; they are hidden.
@@ -44,7 +44,7 @@ type loadingTest struct {
 }
 
 func newLoad(c *command) *cobra.Command {
-	var l loading
+	l := loading{root: os.DirFS("/")}
 	cmd := &cobra.Command{
 		Use:   "load",
 		Short: "put the panic kernel in place",
@@ -54,37 +54,42 @@ leaves a crash in the target directory.
 
 What was loaded before stays in place if anything is wrong, and is put back if
 the kernel refuses in spite of the checks. Load again after the kernel, the
-target's disk or the amount of memory has changed.`,
+target's disk or the amount of memory has changed.
+
+` + levelHelp,
 		Example: `  panicroom load --target /var/crash
   panicroom load --target /var/crash --dry-run    show the plan, change nothing
   panicroom load --kernel /boot/vmlinux-6.12.107+deb13-riscv64 --final poweroff
   panicroom load --record my-machine --dry-run    for a bug report`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if l.level < 0 || l.level > 31 {
-				return usage(cmd, fmt.Errorf("--level %d is not in 0 to 31", l.level))
+			if err := checkLevel(cmd, l.level); err != nil {
+				return err
 			}
 			switch crashenv.Final(l.final) {
 			case crashenv.Reboot, crashenv.PowerOff, crashenv.Halt:
 			default:
 				return usage(cmd, fmt.Errorf("--final %q is none of reboot, poweroff, halt", l.final))
 			}
+			if l.cpus < 1 {
+				return usage(cmd, fmt.Errorf("--cpus %d: the panic kernel needs one", l.cpus))
+			}
 			return l.run(cmd.Context(), c)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&l.target, "target", "/var/crash", "directory for crashes, on a local filesystem")
-	f.StringVar(&l.kernel, "kernel", "", "image of the panic kernel (default: that of the running kernel)")
-	f.StringVar(&l.modules, "modules", "", "its modules (default: /lib/modules/RELEASE)")
-	f.StringVar(&l.initramfs, "initramfs", "", "load this initramfs instead of building one")
-	f.StringVar(&l.dtb, "dtb", "", "device tree to start from (default: the running kernel's)")
-	f.StringVar(&l.cmdline, "cmdline", "", "whole command line (default: made from the running kernel's)")
-	f.StringVar(&l.append, "append", "", "add this to the command line")
-	f.IntVar(&l.level, "level", 31, "dump level: sum of 1 zero, 2 cache, 4 private cache, 8 user, 16 free pages left out")
-	f.StringVar(&l.final, "final", string(crashenv.Reboot), "what the machine does after saving: reboot, poweroff or halt")
-	f.IntVar(&l.cpus, "cpus", 1, "CPUs of the panic kernel; each costs memory")
+	f.StringVar(&l.target, "target", "/var/crash", "save to `DIR`, on a local disk")
+	f.StringVar(&l.kernel, "kernel", "", "panic kernel `FILE` (default: the running kernel)")
+	f.StringVar(&l.modules, "modules", "", "its modules `DIR` (default: /lib/modules/RELEASE)")
+	f.StringVar(&l.initramfs, "initramfs", "", "load `FILE` instead of building an initramfs")
+	f.StringVar(&l.dtb, "dtb", "", "device tree `FILE` (default: the running kernel's)")
+	f.StringVar(&l.cmdline, "cmdline", "", "use `TEXT` instead of the running command line")
+	f.StringVar(&l.append, "append", "", "add `TEXT` to the command line")
+	f.IntVar(&l.level, "level", 31, "leave the `SUM` of these pages out")
+	f.StringVar(&l.final, "final", string(crashenv.Reboot), "reboot, poweroff or halt at the `END`")
+	f.IntVar(&l.cpus, "cpus", 1, "start `N` CPUs; each costs memory")
 	f.BoolVarP(&l.dryRun, "dry-run", "n", false, "show the plan and change nothing")
-	f.StringVar(&l.record, "record", "", "also record this machine in a new directory, for a bug report")
+	f.StringVar(&l.record, "record", "", "record this machine in a new `DIR`, for a bug report")
 	f.BoolVar(&l.test.firmware, "test-include-firmware", false, "for tests: leave firmware's memory in the dump")
 	f.BoolVar(&l.test.noDTB, "test-omit-dtb", false, "for tests: leave out the device tree, which the kernel refuses")
 	f.BoolVar(&l.test.raw, "test-raw", false, "for tests: also save a literal copy of /proc/vmcore")
@@ -98,20 +103,22 @@ target's disk or the amount of memory has changed.`,
 }
 
 func (l *loading) run(ctx context.Context, c *command) error {
-	root := os.DirFS("/")
-	machine, err := l.machine(root)
+	machine, err := l.machine()
 	if err != nil {
 		return err
 	}
-	image, release, err := l.image(machine)
+	// Before what takes long.
+	if err := load.CheckMachine(machine); err != nil {
+		return err
+	}
+	kernel, err := l.image(c, machine)
 	if err != nil {
 		return err
 	}
 	opts := &load.Options{
-		Cmdline:    l.cmdline,
-		KernelPath: l.kernel,
-		Append:     l.append,
-		Test:       load.TestOptions{IncludeFirmware: l.test.firmware, OmitDTB: l.test.noDTB},
+		Cmdline: l.cmdline,
+		Append:  l.append,
+		Test:    load.TestOptions{IncludeFirmware: l.test.firmware, OmitDTB: l.test.noDTB},
 	}
 	if opts.Seed, err = load.FreshSeed(); err != nil {
 		return err
@@ -128,14 +135,21 @@ func (l *loading) run(ctx context.Context, c *command) error {
 			return err
 		}
 	} else {
-		if env, err = l.environment(ctx, machine, release); err != nil {
+		c.step("building the initramfs for %s", l.target)
+		if env, err = l.environment(ctx, machine, kernel); err != nil {
 			return err
 		}
 		initramfs = env.Initramfs
 		opts.Unpacked = env.Unpacked
 		opts.Append = strings.TrimSpace(crashenv.String(env.Cmdline) + " " + opts.Append)
 	}
-	plan, err := load.Make(machine, image, initramfs, opts)
+	with := ""
+	if env != nil {
+		with = fmt.Sprintf(" with %d modules", len(env.Plan.Modules))
+	}
+	c.step("checking: kernel %s, initramfs %s%s, reserved memory %s",
+		ui.Bytes(kernel.Image.ImageSize), ui.Bytes(uint64(len(initramfs))), with, ui.Bytes(machine.CrashSize))
+	plan, err := load.Make(machine, kernel, initramfs, opts)
 	if err != nil {
 		return err
 	}
@@ -143,6 +157,7 @@ func (l *loading) run(ctx context.Context, c *command) error {
 		plan.Warnings = append(plan.Warnings, env.Missing...)
 	}
 	if !l.dryRun {
+		c.step("loading %d segments", len(plan.Segments))
 		if err := load.Execute(plan); err != nil {
 			return err
 		}
@@ -151,33 +166,30 @@ func (l *loading) run(ctx context.Context, c *command) error {
 }
 
 // machine reads the facts, and records them if that is wanted.
-func (l *loading) machine(root fs.FS) (*host.Machine, error) {
+func (l *loading) machine() (*host.Machine, error) {
 	if l.record != "" {
-		return host.Record(root, l.record)
+		return host.Record(l.root, l.record)
 	}
-	return host.Read(root, nil)
+	return host.Read(l.root, nil)
 }
 
-// image finds and reads the kernel image, and tells the release of its modules.
-func (l *loading) image(m *host.Machine) (data []byte, release string, err error) {
+// step tells a person what is being done; some of it takes seconds.
+func (c *command) step(format string, args ...any) {
+	if !c.json {
+		fmt.Fprintf(c.stdout, format+"\n", args...)
+	}
+}
+
+// image finds and reads the kernel image.
+func (l *loading) image(c *command, m *host.Machine) (*load.Kernel, error) {
 	if l.kernel == "" {
+		var err error
 		if l.kernel, err = findKernel(m.Release); err != nil {
-			return nil, "", err
+			return nil, err
 		}
 	}
-	f, image, err := kimage.Open(l.kernel)
-	if err != nil {
-		return nil, "", err
-	}
-	defer f.Close()
-	if data, err = os.ReadFile(l.kernel); err != nil {
-		return nil, "", err
-	}
-	release = image.Release
-	if release == "" {
-		release = m.Release
-	}
-	return data, release, nil
+	c.step("reading %s", l.kernel)
+	return load.OpenKernel(l.kernel)
 }
 
 // findKernel finds the image of a release where distributions put it.
@@ -200,7 +212,11 @@ func findKernel(release string) (string, error) {
 		"name it with --kernel FILE")
 }
 
-func (l *loading) environment(ctx context.Context, m *host.Machine, release string) (*crashenv.Environment, error) {
+func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load.Kernel) (*crashenv.Environment, error) {
+	release := kernel.Image.Release
+	if release == "" {
+		release = m.Release
+	}
 	modules := l.modules
 	if modules == "" {
 		modules = filepath.Join("/lib/modules", release)
@@ -216,9 +232,6 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, release stri
 		Level:   l.level,
 		Final:   crashenv.Final(l.final),
 		CPUs:    l.cpus,
-	}
-	if release == m.Release {
-		opts.Config = func(symbol string) (string, bool) { v, ok := m.Config[symbol]; return v, ok }
 	}
 	if l.test.raw || l.test.die != "" {
 		opts.Test = &crashenv.Test{Raw: l.test.raw, Die: l.test.die}

@@ -4,8 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/panicroom-kdump/panicroom/load"
 )
 
 // try runs a command line and returns what it said.
@@ -57,5 +63,48 @@ func TestEveryVerbHasExamples(t *testing.T) {
 		if verb.Example == "" || verb.Short == "" {
 			t.Errorf("panicroom %s --help has no example or no summary", verb.Name())
 		}
+		_, help, _ := try(t, verb.Name(), "--help")
+		for line := range strings.Lines(help) {
+			if line = strings.TrimSuffix(line, "\n"); len([]rune(line)) > 80 {
+				t.Errorf("panicroom %s --help has a line of %d columns: %s", verb.Name(), len([]rune(line)), line)
+			}
+		}
+	}
+}
+
+func TestNumbersOutOfRange(t *testing.T) {
+	for _, args := range [][]string{{"load", "--cpus", "0"}, {"load", "--level", "32"}, {"load", "--final", "sleep"},
+		{"save", "--level", "-1", "x"}, {"save", "--threads", "-1", "x"}, {"report", "--log-lines", "-1", "x"}, {"crash", "--cpu", "-1"}} {
+		if code, _, errOut := try(t, args...); code != exitUsage {
+			t.Errorf("run(%q) = %d, %q; want %d", args, code, errOut, exitUsage)
+		}
+	}
+}
+
+// What is wrong with the machine is said before an image is looked for, and
+// what is being done is said on the way, though not to programs.
+func TestLoadSteps(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "machine")
+	if err := os.CopyFS(dir, os.DirFS("../../load/testdata/machines/virt-6.12-sv57-2g")); err != nil {
+		t.Fatal(err)
+	}
+	try := func(asJSON bool) (string, error) {
+		var out bytes.Buffer
+		l := loading{root: os.DirFS(dir), kernel: "/nonesuch"}
+		err := l.run(t.Context(), &command{json: asJSON, stdout: &out})
+		return out.String(), err
+	}
+	if out, err := try(false); !errors.Is(err, fs.ErrNotExist) || out != "reading /nonesuch\n" {
+		t.Errorf("load said %q, %v", out, err)
+	}
+	if out, err := try(true); !errors.Is(err, fs.ErrNotExist) || out != "" {
+		t.Errorf("load --json said %q, %v", out, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "sys/kernel/kexec_crash_size"), []byte("0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var rule *load.RuleError
+	if out, err := try(false); !errors.As(err, &rule) || rule.Rule != load.RuleCrashkernel || out != "" {
+		t.Errorf("load without reserved memory said %q, %v; want the rule %q", out, err, load.RuleCrashkernel)
 	}
 }

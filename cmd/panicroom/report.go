@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -14,13 +15,16 @@ func newReport(c *command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report CRASH",
 		Short: "what happened, from a dump",
-		Long: `Say what happened: why the kernel died, on which CPU and in which task, registers,
-the call trace, modules, the end of the log. It needs no debuginfo. CRASH is the
-directory of a saved crash or a dump file.`,
+		Long: `Say what happened: why the kernel died, on which CPU and in which task,
+registers, the call trace, modules, the end of the log. It needs no debuginfo.
+CRASH is the directory of a saved crash or a dump file.`,
 		Example: `  panicroom report /var/crash/2026-11-24T08:37:12Z-6.12.107
   panicroom report --json vmcore | jq .crash`,
 		Args: args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if opts.LogLines < 0 {
+				return usage(cmd, fmt.Errorf("--log-lines %d is no number of lines", opts.LogLines))
+			}
 			d, k, err := openKernel(args[0])
 			if err != nil {
 				return err
@@ -36,7 +40,7 @@ directory of a saved crash or a dump file.`,
 			return r.WriteText(c.stdout, c.width())
 		},
 	}
-	cmd.Flags().IntVar(&opts.LogLines, "log-lines", 0, "lines of the log's end to show (default: what a report needs)")
+	cmd.Flags().IntVar(&opts.LogLines, "log-lines", 0, "show the last `N` lines of the log (default: what it needs)")
 	return cmd
 }
 

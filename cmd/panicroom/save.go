@@ -22,10 +22,12 @@ func newSave(c *command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "save [DUMP]",
 		Short: "save a dump: the log, the memory, a report",
-		Long: `Save the memory of a dead kernel into a directory of crashes: its log first, then
-its memory, compressed, then a report. In the panic kernel panicroom does this by
-itself; by hand it is for a panic kernel with a userland of its own, where DUMP is
-/proc/vmcore, or for making a saved crash of another dump.`,
+		Long: `Save the memory of a dead kernel into a directory of crashes: its log first,
+then its memory, compressed, then a report. In the panic kernel panicroom does
+this by itself; by hand it is for a panic kernel with a userland of its own,
+where DUMP is /proc/vmcore, or for making a saved crash of another dump.
+
+` + levelHelp,
 		Example: `  panicroom save --target /var/crash
   panicroom save --target . --level 1 vmcore.elf`,
 		Args: args(cobra.MaximumNArgs(1)),
@@ -33,8 +35,11 @@ itself; by hand it is for a panic kernel with a userland of its own, where DUMP 
 			if len(args) == 1 {
 				opts.Input = args[0]
 			}
-			if opts.Level < 0 || opts.Level > 31 {
-				return usage(cmd, fmt.Errorf("--level %d is not in 0 to 31", opts.Level))
+			if err := checkLevel(cmd, opts.Level); err != nil {
+				return err
+			}
+			if opts.Threads < 0 {
+				return usage(cmd, fmt.Errorf("--threads %d is no number of threads", opts.Threads))
 			}
 			path, err := filepath.Abs(dir)
 			if err != nil {
@@ -63,12 +68,24 @@ itself; by hand it is for a panic kernel with a userland of its own, where DUMP 
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&dir, "target", "/var/crash", "directory for crashes")
-	f.StringVar(&opts.Name, "name", "", "name of the crash (default: its time and the kernel's release)")
-	f.IntVar(&opts.Level, "level", 31, "dump level: sum of 1 zero, 2 cache, 4 private cache, 8 user, 16 free pages left out")
-	f.IntVar(&opts.Threads, "threads", 0, "how many pages to compress at a time (default: one per CPU)")
+	f.StringVar(&dir, "target", "/var/crash", "save to `DIR`")
+	f.StringVar(&opts.Name, "name", "", "call the crash `NAME` (default: its time and the release)")
+	f.IntVar(&opts.Level, "level", 31, "leave the `SUM` of these pages out")
+	f.IntVar(&opts.Threads, "threads", 0, "compress with `N` threads (default: one per CPU)")
 	f.BoolVar(&opts.NoReport, "no-report", false, "leave the report out")
 	return cmd
+}
+
+// levelHelp explains --level.
+const levelHelp = `--level is the dump level of makedumpfile, the sum of the pages left out: 1 for
+zero pages, 2 for cache, 4 for private cache, 8 for memory of programs, 16 for
+free pages.`
+
+func checkLevel(cmd *cobra.Command, level int) error {
+	if level < 0 || level > 31 {
+		return usage(cmd, fmt.Errorf("--level %d is not in 0 to 31", level))
+	}
+	return nil
 }
 
 // events shows a person how far a save is.

@@ -167,8 +167,6 @@ func TestRead(t *testing.T) {
 		PageTable: 0x81e00000,
 		Config: map[string]string{"CONFIG_KEXEC": "y", "CONFIG_KEXEC_FILE": "n", "CONFIG_CMA_SIZE_MBYTES": "128",
 			"CONFIG_CRASH_DUMP": "n", "CONFIG_PROC_VMCORE": "n", "CONFIG_RELOCATABLE": "n", "CONFIG_RANDOMIZE_BASE": "n",
-			"CONFIG_RD_GZIP": "n", "CONFIG_RD_ZSTD": "n", "CONFIG_MODULE_DECOMPRESS": "n",
-			"CONFIG_MODULE_COMPRESS_GZIP": "n", "CONFIG_MODULE_COMPRESS_XZ": "n", "CONFIG_MODULE_COMPRESS_ZSTD": "n",
 			"CONFIG_STRICT_KERNEL_RWX": "n", "CONFIG_RISCV_BOOT_SPINWAIT": "n"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -141,9 +141,6 @@ func (r *reader) kallsyms(m *Machine) error {
 var configOptions = []string{
 	"CONFIG_KEXEC", "CONFIG_KEXEC_FILE", "CONFIG_CRASH_DUMP", "CONFIG_PROC_VMCORE", "CONFIG_RELOCATABLE",
 	"CONFIG_RANDOMIZE_BASE", "CONFIG_CMA_SIZE_MBYTES", "CONFIG_STRICT_KERNEL_RWX", "CONFIG_RISCV_BOOT_SPINWAIT",
-	// How the initramfs and the modules in it may be compressed.
-	"CONFIG_RD_GZIP", "CONFIG_RD_ZSTD", "CONFIG_MODULE_DECOMPRESS",
-	"CONFIG_MODULE_COMPRESS_GZIP", "CONFIG_MODULE_COMPRESS_XZ", "CONFIG_MODULE_COMPRESS_ZSTD",
 }
 
 // config reads the options of the running kernel from /boot.

@@ -86,7 +86,6 @@ var edges = []struct{ from, to, because string }{
 	{"cmd/panicroom", "internal/sys", "version and machine of the command itself"},
 	{"cmd/panicroom", "internal/ui", "every word to a person or a pipe"},
 	{"cmd/panicroom", "internal/host", "load reads the machine"},
-	{"cmd/panicroom", "internal/kimage", "load inspects the image"},
 	{"cmd/panicroom", "vmcore", "save, log and report open dumps"},
 	{"cmd/panicroom", "kernel", "log prints the dead kernel's log"},
 	{"cmd/panicroom", "target", "save writes to one"},

@@ -1,0 +1,73 @@
+package load
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/panicroom-kdump/panicroom/internal/host"
+	"github.com/panicroom-kdump/panicroom/internal/kimage"
+)
+
+// Kernel is the image of a panic kernel, looked into once.
+type Kernel struct {
+	Path  string // for messages, may be ""
+	Data  []byte // at least the Image.FileSize bytes that are loaded
+	Image *kimage.Image
+}
+
+// OpenKernel reads the image in a file. What is no whole kernel image is a
+// [*RuleError].
+func OpenKernel(path string) (*Kernel, error) {
+	f, image, err := kimage.Open(path)
+	if err != nil {
+		return nil, imageError(err)
+	}
+	defer f.Close()
+	k := &Kernel{Path: path, Data: make([]byte, image.FileSize), Image: image}
+	if _, err := io.ReadFull(io.NewSectionReader(f, 0, int64(image.FileSize)), k.Data); err != nil {
+		return nil, fmt.Errorf("kernel image %s: %w", path, err)
+	}
+	return k, nil
+}
+
+// NewKernel is [OpenKernel] for the contents of a file.
+func NewKernel(path string, data []byte) (*Kernel, error) {
+	image, err := kimage.Inspect(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		if e, ok := errors.AsType[*kimage.Error](err); ok {
+			e.Path = path
+		}
+		return nil, imageError(err)
+	}
+	return &Kernel{Path: path, Data: data, Image: image}, nil
+}
+
+// imageError makes what was recognised instead of a kernel a broken rule.
+func imageError(err error) error {
+	if e, ok := errors.AsType[*kimage.Error](err); ok {
+		return &RuleError{Rule: RuleImage, Detail: e.Error(), Err: e}
+	}
+	return err
+}
+
+// checkKernel checks that an image is one for the machine, and can be a panic
+// kernel as far as its configuration is known: it is that of the running kernel.
+func checkKernel(a *arch, m *host.Machine, k *Kernel) error {
+	if uint64(k.Image.Machine) != a.elfMachine {
+		return &RuleError{Rule: RuleImage,
+			Detail: fmt.Sprintf("the image is for %v, the machine is %s", k.Image.Machine, a.name)}
+	}
+	if k.Image.Release != m.Release {
+		return nil
+	}
+	for _, option := range []string{"CONFIG_CRASH_DUMP", "CONFIG_PROC_VMCORE"} {
+		if m.Config[option] == "n" {
+			return &RuleError{Rule: RuleImage,
+				Detail: fmt.Sprintf("kernel %s was built without %s: as a panic kernel it would not see the dead kernel's memory", m.Release, option),
+				Remedy: []string{fmt.Sprintf("name a panic kernel with %s=y: panicroom load --kernel FILE; Debian's have it", option)}}
+		}
+	}
+	return nil
+}
