@@ -123,6 +123,7 @@ func TestRefusals(t *testing.T) {
 
 // Reservations that are too small and not there at all.
 func TestRoom(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ name, crashkernel, says, hint string }{
 		{"no crashkernel", "", "crashkernel=", "crashkernel="},
 		{"no room for the initramfs", "42M", "room", "crashkernel="},
@@ -144,6 +145,7 @@ func TestRoom(t *testing.T) {
 // machine powers off by itself, the error is on the console with its remedy,
 // and the log is wherever it can be.
 func TestTargetFails(t *testing.T) {
+	t.Parallel()
 	const superblock = 1024 // of ext4: s_uuid at 0x68, s_feature_ro_compat at 0x64
 	tests := []struct {
 		name  string
@@ -226,6 +228,7 @@ func TestTargetFails(t *testing.T) {
 // A panic kernel whose own program fails still ends, with what was saved
 // before.
 func TestOwnFailure(t *testing.T) {
+	t.Parallel()
 	hows := []string{"dump:panic", "report:memory"}
 	if full() {
 		hows = []string{"modules:panic", "log:exit", "dump:panic", "dump:exit", "dump:memory", "dump:hang", "report:memory", "report:exit", "commit:panic"}

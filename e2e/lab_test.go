@@ -13,6 +13,7 @@ import (
 // The lab itself: a machine that panics with nothing loaded ends, its steps and
 // files are told rightly.
 func TestLab(t *testing.T) {
+	t.Parallel()
 	k := kernel(t, "trixie")
 	s := &lab.Scenario{
 		Name: "lab", Kernel: k, CPUs: 2, MemMiB: 768, SV: 39, KeepRAM: true,

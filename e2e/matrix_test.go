@@ -29,6 +29,7 @@ type cell struct {
 // PANICROOM_FULL=1 only the cells run that together have each value and each
 // kernel's each paging mode once.
 func TestMatrix(t *testing.T) {
+	t.Parallel()
 	chosen := map[cell]bool{
 		{"trixie", 39, 4, 3}: true,
 		{"trixie", 48, 1, 0}: true,

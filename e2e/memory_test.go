@@ -13,6 +13,7 @@ import (
 // take too long: what the referees say of the matrix is believed, and here the
 // dump is read by our own reports and checks.
 func TestMemory(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name        string
 		suite       string

@@ -78,7 +78,7 @@ func run(ctx context.Context) error {
 		OnEvent: tell.event, OnLine: tell.console,
 		Limit: 20 * time.Minute,
 	}
-	tell.line("machine: QEMU virt, %d harts, %s, crashkernel=%s, an ext4 disk", set.CPUs, ui.Bytes(uint64(set.MemMiB)<<20), set.Crashkernel)
+	tell.line("machine: QEMU virt, %s, %s, crashkernel=%s, an ext4 disk", harts(set.CPUs), ui.Bytes(uint64(set.MemMiB)<<20), set.Crashkernel)
 	tell.status("firmware and kernel")
 	o, err := s.Run(ctx)
 	if err != nil {
@@ -114,7 +114,11 @@ func show(ctx context.Context, tell *teller, o *lab.Outcome) error {
 	if len(crashes) != 1 {
 		return fail(fmt.Errorf("%d saved crashes on the disk; want 1", len(crashes)))
 	}
-	crash := crashes[0]
+	// Out of the wrapping, to where it is easily found.
+	crash := filepath.Join(o.Dir, filepath.Base(crashes[0]))
+	if err := os.Rename(crashes[0], crash); err != nil {
+		return fail(err)
+	}
 	tell.line("the disk holds one saved crash")
 	report, err := os.ReadFile(filepath.Join(crash, "report.txt"))
 	if err != nil {
@@ -139,6 +143,5 @@ func show(ctx context.Context, tell *teller, o *lab.Outcome) error {
 	if strings.HasSuffix(crash, "-incomplete") {
 		return fail(errors.New("the dump is incomplete"))
 	}
-	// What stays is for looking at; the disk is only its wrapping.
-	return os.Remove(o.Disk)
+	return o.Clean()
 }

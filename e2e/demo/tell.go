@@ -120,8 +120,8 @@ func (t *teller) event(e script.Event) {
 	switch e.Kind {
 	case script.Facts:
 		f := e.Facts
-		t.print(fmt.Sprintf("the kernel is up: Linux %s, %d harts, %s, %s, %s of them kept for the panic kernel",
-			f.Release, f.CPUs, f.MMU, ui.Bytes(f.TotalKiB<<10+f.Crash), ui.Bytes(f.Crash)))
+		t.print(fmt.Sprintf("the kernel is up: Linux %s, %s, %s, %s, %s of them kept for the panic kernel",
+			f.Release, harts(f.CPUs), f.MMU, ui.Bytes(f.TotalKiB<<10+f.Crash), ui.Bytes(f.Crash)))
 	case script.Begin:
 		if strings.HasPrefix(e.Text, "panicroom ") {
 			t.print("# " + e.Text)
@@ -138,6 +138,13 @@ func (t *teller) event(e script.Event) {
 		}
 		t.setStatus("next step")
 	}
+}
+
+func harts(n int) string {
+	if n == 1 {
+		return "1 hart"
+	}
+	return fmt.Sprintf("%d harts", n)
 }
 
 var (
