@@ -17,7 +17,8 @@ import (
 var secrets = []string{"rng-seed", "kaslr-seed", "serial-number", "mac-address", "local-mac-address"}
 
 // Record writes every file that Read reads of fsys into the directory dir,
-// which must not exist yet: reading os.DirFS(dir) gives the same Machine.
+// which must not exist yet: reading os.DirFS(dir) gives the same Machine. It is
+// its owner's alone (0700): others may not see where the kernel lies.
 //
 // The folder is meant to be shown to others. Seeds, serial numbers and network
 // addresses of the device tree are zeroed, and of the kernel's memory only the
@@ -43,15 +44,15 @@ func Record(fsys fs.FS, dir string) (*Machine, error) {
 			files[name] = make([]byte, len(b))
 		}
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
 	for name, b := range files {
 		file := filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			return nil, err
 		}
-		if err := os.WriteFile(file, b, 0o644); err != nil {
+		if err := os.WriteFile(file, b, 0o600); err != nil {
 			return nil, err
 		}
 	}

@@ -51,8 +51,14 @@ func TestRecord(t *testing.T) {
 		t.Errorf("Read of what was recorded (-was +is):\n%s", diff)
 	}
 	err = fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil {
 			return err
+		}
+		if info, err := d.Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %v, %v; others may look into it", path, info.Mode(), err)
+		}
+		if d.IsDir() {
+			return nil
 		}
 		b, err := os.ReadFile(filepath.Join(dir, path))
 		if bytes.Contains(b, []byte("of others")) {
