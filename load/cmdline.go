@@ -68,7 +68,9 @@ var dropped = []struct{ name, because string }{
 	{"softlockup_panic", "a slow disk must not cost the dump"},
 	{"hung_task_panic", "a slow disk must not cost the dump"},
 	{"crash_kexec_post_notifiers", "there is no second panic kernel"},
-	{"kexec_load_disabled", "nothing is loaded there"},
+	{"panic_on_taint", "a tainted kernel can still save"},
+	{"kgdbwait", "nobody sits at the debugger"},
+	{"sysctl.*", "settings of the running system; vm.nr_hugepages takes memory, kernel.panic_on_oops costs the dump"},
 }
 
 // InheritCmdline returns what a panic kernel should keep of the running
@@ -128,7 +130,13 @@ func cmdline(a *arch, m *host.Machine, image *kimage.Image, opts *Options) (stri
 		}
 	}
 	for _, word := range words(line) {
-		switch name, _, _ := strings.Cut(word, "="); name {
+		name, _, _ := strings.Cut(word, "=")
+		// crashkernel= is searched for, and found inside of other words too
+		// (kernel/crash_reserve.c, get_last_crashkernel).
+		if strings.Contains(word, "crashkernel=") {
+			name = "crashkernel"
+		}
+		switch name {
 		case "crashkernel", "elfcorehdr", "mem", "memmap":
 			return "", &RuleError{Rule: RuleCmdline,
 				Detail: fmt.Sprintf("%q must not stand on a panic kernel's command line: the device tree says what memory it has", word),

@@ -99,7 +99,16 @@ func Make(m *host.Machine, kernel *Kernel, initramfs []byte, opts *Options) (*Pl
 	if err != nil {
 		return nil, err
 	}
-	firmware, err := firmwareMemory(tree)
+	// The firmware's memory is a fact of this machine, whatever tree was given.
+	running := tree
+	if opts.DTB != nil {
+		if t, err := deviceTree(m, &Options{}); err == nil {
+			running = t
+		} else {
+			p.warn("which memory is the firmware's is taken from the device tree given: %v", err)
+		}
+	}
+	firmware, err := firmwareMemory(running)
 	if err != nil {
 		return nil, err
 	}

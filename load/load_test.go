@@ -333,6 +333,7 @@ func TestRules(t *testing.T) {
 		{name: "no crash dumps", rule: RuleImage, change: func(m *host.Machine) { m.Config["CONFIG_CRASH_DUMP"] = "n" }, hint: "--kernel"},
 		{name: "long command line", rule: RuleCmdline, opts: Options{Cmdline: strings.Repeat("x", 1024)}, says: []string{"1024 bytes", "reads 1023"}, hint: "by 1 bytes"},
 		{name: "crashkernel for the panic kernel", rule: RuleCmdline, opts: Options{Append: "crashkernel=64M"}},
+		{name: "crashkernel in a word", rule: RuleCmdline, opts: Options{Append: "x.crashkernel=64M"}},
 		{name: "two headers", rule: RuleCmdline, opts: Options{Append: "elfcorehdr=0x1000"}},
 		{name: "line end", rule: RuleCmdline, opts: Options{Append: "a\nb"}},
 		{name: "no device tree", rule: RuleDeviceTree, change: func(m *host.Machine) { m.FDT = nil }, hint: "--dtb"},
@@ -510,6 +511,19 @@ func TestTestOptions(t *testing.T) {
 	if p.Memory[1].Start != 0x80000000 {
 		t.Errorf("memory begins at %#x; want the firmware's at 0x80000000", p.Memory[1].Start)
 	}
+	// A tree that was given does not know this machine's firmware.
+	tree, err := fdt.Parse(m.FDT)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree.Root.RemoveChild(tree.Find("/reserved-memory"))
+	blob, err := tree.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p = plan(t, m, &Options{DTB: blob}); p.Memory[1].Start == 0x80000000 {
+		t.Error("with a device tree given, the firmware's memory is in the dump")
+	}
 	p = plan(t, m, &Options{Test: TestOptions{OmitDTB: true}})
 	if p.Segment(SegmentTree) != nil || len(p.Segments) != 3 {
 		t.Errorf("segments %+v; want none of the device tree", p.Segments)
@@ -533,6 +547,7 @@ func TestInheritCmdline(t *testing.T) {
 		"BOOT_IMAGE=/vmlinuz root=UUID=1 ro quiet console=ttyS0,115200 earlycon=sbi crashkernel=256M,high": "console=ttyS0,115200 earlycon=sbi",
 		`dyndbg="file a b" crashkernel="1G" x`:     `dyndbg="file a b" x`,
 		"panic-on-warn panic=5 panicle -- single":  "panicle",
+		"sysctl.vm.nr_hugepages=64 sysctlx":        "sysctlx",
 		"rd.luks.uuid=1 systemd.unit=a ftrace=x y": "y",
 		"": "",
 	} {
