@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -43,7 +44,7 @@ unless --force is given.`,
 				}
 			}
 			if !yes {
-				if err := c.confirm("This machine crashes now, and everything that runs on it ends. Type yes: "); err != nil {
+				if err := c.confirm(cmd.Context(), "This machine crashes now, and everything that runs on it ends. Type yes: "); err != nil {
 					return err
 				}
 			}
@@ -58,8 +59,8 @@ unless --force is given.`,
 	return cmd
 }
 
-// confirm asks a person, who must type yes.
-func (c *command) confirm(question string) error {
+// confirm asks a person, who must type yes. ^C is no.
+func (c *command) confirm(ctx context.Context, question string) error {
 	if f, ok := c.stdin.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice == 0 {
 			return ui.Hint(fmt.Errorf("%w: nobody can be asked, standard input is no terminal", errCanceled),
@@ -67,11 +68,24 @@ func (c *command) confirm(question string) error {
 		}
 	}
 	fmt.Fprint(c.stderr, question)
-	answer, err := bufio.NewReader(c.stdin).ReadString('\n')
-	if strings.TrimSpace(answer) == "yes" {
-		return nil
-	}
-	if err != nil {
+	answer := make(chan string, 1)
+	go func() {
+		// An answer without a line end is none.
+		line, err := bufio.NewReader(c.stdin).ReadString('\n')
+		if err != nil {
+			line = ""
+		}
+		answer <- line
+	}()
+	select {
+	case line := <-answer:
+		if strings.TrimSpace(line) == "yes" {
+			return nil
+		}
+		if line == "" {
+			fmt.Fprintln(c.stderr)
+		}
+	case <-ctx.Done():
 		fmt.Fprintln(c.stderr)
 	}
 	return errCanceled

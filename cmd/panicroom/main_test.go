@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -106,5 +107,23 @@ func TestLoadSteps(t *testing.T) {
 	var rule *load.RuleError
 	if out, err := try(false); !errors.As(err, &rule) || rule.Rule != load.RuleCrashkernel || out != "" {
 		t.Errorf("load without reserved memory said %q, %v; want the rule %q", out, err, load.RuleCrashkernel)
+	}
+}
+
+func TestConfirm(t *testing.T) {
+	for answer, want := range map[string]error{"yes\n": nil, "no\n": errCanceled, "\n": errCanceled, "": errCanceled, "yes": errCanceled} {
+		c := &command{stdin: strings.NewReader(answer), stderr: new(bytes.Buffer)}
+		if err := c.confirm(t.Context(), "? "); !errors.Is(err, want) {
+			t.Errorf("confirm with %q = %v; want %v", answer, err, want)
+		}
+	}
+	// ^C ends the waiting for an answer that does not come.
+	silent, writer := io.Pipe()
+	defer writer.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c := &command{stdin: silent, stderr: new(bytes.Buffer)}
+	if err := c.confirm(ctx, "? "); !errors.Is(err, errCanceled) {
+		t.Errorf("confirm after ^C = %v", err)
 	}
 }
