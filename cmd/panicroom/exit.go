@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 
 	"github.com/panicroom-kdump/panicroom/crashenv"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
@@ -20,6 +22,17 @@ const (
 	exitIncomplete    = 6 // a dump was saved, but not all of it
 	exitNotADump      = 7
 )
+
+// needsRoot says of what a user may not do that root may, and how.
+func needsRoot(err error, root bool) error {
+	if !root && errors.Is(err, fs.ErrPermission) && !errors.Is(err, load.ErrNotRoot) {
+		err = fmt.Errorf("%w: %w", err, load.ErrNotRoot)
+	}
+	if errors.Is(err, load.ErrNotRoot) && len(ui.Hints(err)) == 0 {
+		err = ui.Hint(err, "run the command as root, for example with sudo")
+	}
+	return err
+}
 
 // exitCode maps an error to the exit code that scripts see.
 func exitCode(err error) int {

@@ -38,6 +38,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return exitDone
 	}
+	err = needsRoot(err, os.Geteuid() == 0)
 	code := exitCode(err)
 	if c.json {
 		// Programs that asked for JSON get their errors as JSON, where they

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
 )
 
@@ -125,5 +127,26 @@ func TestConfirm(t *testing.T) {
 	c := &command{stdin: silent, stderr: new(bytes.Buffer)}
 	if err := c.confirm(ctx, "? "); !errors.Is(err, errCanceled) {
 		t.Errorf("confirm after ^C = %v", err)
+	}
+}
+
+// What a user may not do has a code of its own and says what to do.
+func TestNeedsRoot(t *testing.T) {
+	denied := &fs.PathError{Op: "open", Path: "/var/crash/x/vmcore", Err: fs.ErrPermission}
+	for _, c := range []struct {
+		err   error
+		root  bool
+		code  int
+		hints int
+	}{
+		{denied, false, exitNeedsRoot, 1},
+		{denied, true, exitError, 0}, // a read-only attribute, a security module
+		{fmt.Errorf("mkdir: %w", load.ErrNotRoot), false, exitNeedsRoot, 1},
+		{fs.ErrNotExist, false, exitError, 0},
+	} {
+		err := needsRoot(c.err, c.root)
+		if code, hints := exitCode(err), ui.Hints(err); code != c.code || len(hints) != c.hints {
+			t.Errorf("%v, root %v: code %d, hints %q; want %d and %d", c.err, c.root, code, hints, c.code, c.hints)
+		}
 	}
 }
