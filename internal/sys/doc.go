@@ -22,20 +22,6 @@ type KexecSegment struct {
 	MemSize uint64 // bytes, a multiple of the page size, at least len(Data)
 }
 
-// Flags of kexec_load(2), include/uapi/linux/kexec.h (Linux 7.2).
-const (
-	KexecOnCrash = 0x1
-	// KexecArchRISCV is EM_RISCV<<16, the native value of riscv64 kernels.
-	KexecArchRISCV = 243 << 16
-)
-
-// Flags of kexec_file_load(2), include/uapi/linux/kexec.h (Linux 7.2).
-const (
-	KexecFileUnload      = 0x1
-	KexecFileOnCrash     = 0x2
-	KexecFileNoInitramfs = 0x4
-)
-
 // RebootCommand says what [Reboot] does to the machine.
 type RebootCommand int
 

@@ -94,41 +94,6 @@ func KernelRelease() (string, error) {
 	return unix.ByteSliceToString(u.Release[:]), nil
 }
 
-// Machine is the machine field of uname(2), like "riscv64".
-func Machine() (string, error) {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return "", os.NewSyscallError("uname", err)
-	}
-	return unix.ByteSliceToString(u.Machine[:]), nil
-}
-
-// DeviceNumber gives major and minor of the device file or, for any other
-// file, of the filesystem it is on.
-func DeviceNumber(path string) (major, minor uint32, err error) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return 0, 0, &os.PathError{Op: "stat", Path: path, Err: err}
-	}
-	dev := uint64(st.Dev)
-	if st.Mode&unix.S_IFMT == unix.S_IFBLK || st.Mode&unix.S_IFMT == unix.S_IFCHR {
-		dev = uint64(st.Rdev)
-	}
-	return unix.Major(dev), unix.Minor(dev), nil
-}
-
-// MakeNode makes a character (char true) or block device file, mknod(2).
-func MakeNode(path string, char bool, perm uint32, major, minor uint32) error {
-	mode := perm | unix.S_IFBLK
-	if char {
-		mode = perm | unix.S_IFCHR
-	}
-	if err := unix.Mknod(path, mode, int(unix.Mkdev(major, minor))); err != nil {
-		return &os.PathError{Op: "mknod", Path: path, Err: err}
-	}
-	return nil
-}
-
 // UeventSocket opens a netlink socket on which the kernel announces devices
 // (NETLINK_KOBJECT_UEVENT, group 1). Each Read of the file is one message.
 func UeventSocket() (*os.File, error) {
@@ -141,11 +106,6 @@ func UeventSocket() (*os.File, error) {
 		return nil, os.NewSyscallError("bind", err)
 	}
 	return os.NewFile(uintptr(fd), "uevent"), nil
-}
-
-// DupTo makes fd a copy of f, dup3(2).
-func DupTo(f *os.File, fd int) error {
-	return os.NewSyscallError("dup3", unix.Dup3(int(f.Fd()), fd, 0))
 }
 
 // SetWatchdogTimeout asks a watchdog device for a timeout in seconds
@@ -181,11 +141,6 @@ func TerminalWidth(f *os.File) (columns int, ok bool) {
 // (POSIX_FADV_DONTNEED); dirty pages stay.
 func DropCache(f *os.File, offset, length int64) error {
 	return os.NewSyscallError("fadvise", unix.Fadvise(int(f.Fd()), offset, length, unix.FADV_DONTNEED))
-}
-
-// Allocate reserves space for length bytes of f from offset on, fallocate(2).
-func Allocate(f *os.File, offset, length int64) error {
-	return os.NewSyscallError("fallocate", unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, offset, length))
 }
 
 // LockFile takes the advisory lock of an open file and waits until it is free,

@@ -20,30 +20,25 @@ const (
 
 // Each function below is documented in the files for Linux.
 
-func KexecLoad(uint64, []KexecSegment, uint64) error       { return ErrNotSupportedOnOS }
-func MmapRead(*os.File, int64, int) ([]byte, error)        { return nil, ErrNotSupportedOnOS }
-func Munmap([]byte) error                                  { return ErrNotSupportedOnOS }
-func Mount(_, _, _ string, _ MountFlags, _ string) error   { return ErrNotSupportedOnOS }
-func Unmount(string) error                                 { return ErrNotSupportedOnOS }
-func FinitModule(*os.File, string, bool) error             { return ErrNotSupportedOnOS }
-func Reboot(RebootCommand) error                           { return ErrNotSupportedOnOS }
-func Sync()                                                {}
-func SyncFS(*os.File) error                                { return ErrNotSupportedOnOS }
-func StatFS(string) (FSInfo, error)                        { return FSInfo{}, ErrNotSupportedOnOS }
-func KernelRelease() (string, error)                       { return "", ErrNotSupportedOnOS }
-func Machine() (string, error)                             { return "", ErrNotSupportedOnOS }
-func DeviceNumber(string) (major, minor uint32, err error) { return 0, 0, ErrNotSupportedOnOS }
-func MakeNode(string, bool, uint32, uint32, uint32) error  { return ErrNotSupportedOnOS }
-func UeventSocket() (*os.File, error)                      { return nil, ErrNotSupportedOnOS }
-func DupTo(*os.File, int) error                            { return ErrNotSupportedOnOS }
-func SetWatchdogTimeout(*os.File, int) (int, error)        { return 0, ErrNotSupportedOnOS }
-func KeepWatchdogAlive(*os.File) error                     { return ErrNotSupportedOnOS }
-func TerminalWidth(*os.File) (columns int, ok bool)        { return 0, false }
-func DropCache(*os.File, int64, int64) error               { return ErrNotSupportedOnOS }
-func Allocate(*os.File, int64, int64) error                { return ErrNotSupportedOnOS }
-func LockFile(*os.File) error                              { return ErrNotSupportedOnOS }
-func PinToCPU(int) error                                   { return ErrNotSupportedOnOS }
-func DieWithParent() *syscall.SysProcAttr                  { return nil }
+func KexecLoad(uint64, []KexecSegment, uint64) error     { return ErrNotSupportedOnOS }
+func MmapRead(*os.File, int64, int) ([]byte, error)      { return nil, ErrNotSupportedOnOS }
+func Munmap([]byte) error                                { return ErrNotSupportedOnOS }
+func Mount(_, _, _ string, _ MountFlags, _ string) error { return ErrNotSupportedOnOS }
+func Unmount(string) error                               { return ErrNotSupportedOnOS }
+func FinitModule(*os.File, string, bool) error           { return ErrNotSupportedOnOS }
+func Reboot(RebootCommand) error                         { return ErrNotSupportedOnOS }
+func Sync()                                              {}
+func SyncFS(*os.File) error                              { return ErrNotSupportedOnOS }
+func StatFS(string) (FSInfo, error)                      { return FSInfo{}, ErrNotSupportedOnOS }
+func KernelRelease() (string, error)                     { return "", ErrNotSupportedOnOS }
+func UeventSocket() (*os.File, error)                    { return nil, ErrNotSupportedOnOS }
+func SetWatchdogTimeout(*os.File, int) (int, error)      { return 0, ErrNotSupportedOnOS }
+func KeepWatchdogAlive(*os.File) error                   { return ErrNotSupportedOnOS }
+func TerminalWidth(*os.File) (columns int, ok bool)      { return 0, false }
+func DropCache(*os.File, int64, int64) error             { return ErrNotSupportedOnOS }
+func LockFile(*os.File) error                            { return ErrNotSupportedOnOS }
+func PinToCPU(int) error                                 { return ErrNotSupportedOnOS }
+func DieWithParent() *syscall.SysProcAttr                { return nil }
 
 // KernelLog is documented in the files for Linux.
 type KernelLog struct{}
