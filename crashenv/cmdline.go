@@ -14,8 +14,8 @@ type Param struct {
 
 // Cmdline returns what the crash environment needs on the command line of the
 // panic kernel, after what is inherited from the running one. It is short: a
-// riscv64 kernel before 6.16 takes 1023 bytes in all
-// (arch/riscv/include/uapi/asm/setup.h). cpus is how many CPUs shall save; 0
+// riscv64 kernel of 6.12 takes 1023 bytes in all
+// (arch/riscv/include/uapi/asm/setup.h; 2047 in 7.2). cpus is how many CPUs shall save; 0
 // is one.
 //
 // Not there on purpose: oops=panic (PID 1 outlives the oops of a worker and can
