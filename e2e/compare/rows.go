@@ -103,7 +103,7 @@ func (c *comparison) runStock(ctx context.Context) (*lab.Outcome, error) {
 	s.Stock = c.stock
 	s.Stock.Steps = []script.Step{
 		named("log", lab.Run("makedumpfile", "--dump-dmesg", "/proc/vmcore", lab.CrashDir+"/dmesg.txt")),
-		named("dump", lab.Run("makedumpfile", "-l", "-d", "31", "/proc/vmcore", lab.CrashDir+"/vmcore")),
+		named("dump", lab.Run("makedumpfile", "-z", "-d", "31", "/proc/vmcore", lab.CrashDir+"/vmcore")),
 		{Name: "header", Write: &script.Write{Path: lab.CrashDir + "/header", Copy: "/proc/vmcore", Size: headerMiB << 20}},
 		{Name: "read", Write: &script.Write{Path: "/dev/null", Copy: "/proc/vmcore", Size: sampleMiB << 20}},
 	}
@@ -399,7 +399,7 @@ func (c *comparison) makedumpfile(ctx context.Context, crash string) (answer, er
 	}
 	text, err := exec.CommandContext(ctx, "qemu-riscv64-static", "-L", c.stock.Root,
 		"-E", "LD_LIBRARY_PATH="+filepath.Join(c.stock.Root, "usr/lib/riscv64-linux-gnu"),
-		filepath.Join(c.stock.Root, "usr/bin/makedumpfile"), "-l", "-d", "31", filepath.Join(crash, "vmcore.raw"), out).CombinedOutput()
+		filepath.Join(c.stock.Root, "usr/bin/makedumpfile"), "-z", "-d", "31", filepath.Join(crash, "vmcore.raw"), out).CombinedOutput()
 	if err != nil {
 		return answer{text: fmt.Sprintf("fails: %s", lastLine(text))}, nil
 	}
