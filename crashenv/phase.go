@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -209,6 +210,7 @@ func misbehave(ctx context.Context, die, name string) {
 				b[i] = byte(i)
 			}
 			all = append(all, b)
+			runtime.KeepAlive(all)
 		}
 	case "late":
 		<-ctx.Done()

@@ -82,22 +82,6 @@ func (w *window) bytes(off, n uint64) ([]byte, error) {
 	return w.buf[:n], nil
 }
 
-func (w *window) uint16(off uint64) (uint16, error) {
-	b, err := w.bytes(off, 2)
-	if err != nil {
-		return 0, err
-	}
-	return binary.LittleEndian.Uint16(b), nil
-}
-
-func (w *window) uint32(off uint64) (uint32, error) {
-	b, err := w.bytes(off, 4)
-	if err != nil {
-		return 0, err
-	}
-	return binary.LittleEndian.Uint32(b), nil
-}
-
 // cString is the string at an offset, without its NUL and cut off at limit. It
 // is valid until the next call; nil when memory cannot be read.
 func (w *window) cString(off, limit uint64) []byte {

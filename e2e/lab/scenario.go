@@ -57,7 +57,7 @@ type Scenario struct {
 	// KeepRAM keeps the machine's memory as it was at the end in Outcome.RAM:
 	// outside the crash kernel's own memory that is the dead kernel's.
 	KeepRAM bool
-	Limit   time.Duration // of wall time; 10 minutes
+	Limit   time.Duration // of wall time; 20 minutes: a busy machine is slow
 	// OnEvent sees the guest's events and OnLine the console, as they come, in
 	// different goroutines.
 	OnEvent func(script.Event)
@@ -188,7 +188,7 @@ func (s *Scenario) config(ctx context.Context, o *Outcome) (*vm.Config, error) {
 		c.MemMiB = 1024
 	}
 	if c.Limit == 0 {
-		c.Limit = 10 * time.Minute
+		c.Limit = 20 * time.Minute
 	}
 	// A kernel that panics with nothing to start instead ends the machine.
 	cmdline := []string{"console=ttyS0", "panic=-1"}
