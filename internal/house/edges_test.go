@@ -111,9 +111,6 @@ var foreign = []struct{ module, from, because string }{
 	{"github.com/cavaliergopher/cpio", "test", "initramfs are read back"},
 }
 
-// pins: pins.go keeps modules in go.mod and is never built.
-const pins = "pins.go"
-
 func TestImportsGoDown(t *testing.T) {
 	allowed := map[[2]string]bool{}
 	for _, e := range edges {
@@ -133,9 +130,6 @@ func TestImportsGoDown(t *testing.T) {
 	}
 	seen := map[[2]string]bool{}
 	for _, f := range source(t).goFiles {
-		if f.path == pins {
-			continue
-		}
 		for _, imp := range f.imports {
 			to, ours := strings.CutPrefix(imp, module+"/")
 			if !ours || to == f.pkg { // external tests import their own package
@@ -204,9 +198,6 @@ func TestEveryPackageHasAFloor(t *testing.T) {
 func TestForeignModules(t *testing.T) {
 	used := make([]bool, len(foreign))
 	for _, f := range source(t).goFiles {
-		if f.path == pins {
-			continue
-		}
 	imports:
 		for _, imp := range f.imports {
 			host, _, _ := strings.Cut(imp, "/")
