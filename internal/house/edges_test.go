@@ -22,6 +22,7 @@ var floors = map[string]int{
 	"internal/kimage": 1,
 	"internal/boot":   1,
 	"internal/device": 1,
+	"internal/seal":   1,
 
 	"kernel": 2,
 	"target": 2,
@@ -50,6 +51,7 @@ var edges = []struct{ from, to, because string }{
 
 	{"vmcore", "internal/sys", "dumps are read through mmap, which costs a tenth of read(2) on /proc/vmcore"},
 	{"internal/host", "internal/fdt", "the firmware's reserved memory stands in the device tree"},
+	{"internal/seal", "internal/fdt", "the seal lies in /chosen of the panic kernel's device tree"},
 	{"internal/device", "internal/sys", "uevents, device numbers, finit_module"},
 
 	{"kernel", "vmcore", "a dead kernel is seen through its dump"},

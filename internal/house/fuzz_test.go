@@ -14,6 +14,7 @@ import (
 // be there.
 var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"flattened device trees", "internal/fdt", `^Parse$`, `^FuzzParse$`},
+	{"seals", "internal/seal", `^Read$`, `^FuzzRead$`},
 	{"kernel images", "internal/kimage", `^Inspect$`, `^FuzzInspect$`},
 	{"ELF cores", "vmcore", `^(New|Open)$`, `^FuzzELF$`},
 	{"ELF notes", "vmcore", `^Note$`, `^FuzzNotes$`},
