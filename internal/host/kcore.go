@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // kcore is /proc/kcore: the running kernel's memory as an ELF core
-// (fs/proc/kcore.c). Only what a loader verifies is read of it: the vmcoreinfo
-// note and page tables.
+// (fs/proc/kcore.c). Its segments of the linear map have the physical address
+// (p_paddr), those of vmalloc and vmemmap do not.
 type kcore struct {
 	r          io.ReaderAt
 	machine    uint16
@@ -121,18 +122,34 @@ func (k *kcore) page(phys uint64) ([]byte, error) {
 	if len(k.pages) == maxPages {
 		return nil, fmt.Errorf("more than %d pages of page tables: %w", maxPages, ErrCorrupt)
 	}
-	for _, l := range k.loads {
-		if phys < l.phys.Start || phys > l.phys.End || l.phys.End-phys < kcorePage {
-			continue
+	p := make([]byte, kcorePage)
+	if _, err := k.readAt(p, phys); err != nil {
+		if errors.Is(err, ErrNoMemory) {
+			err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
-		p := make([]byte, kcorePage)
-		if err := readFull(k.r, p, l.offset+int64(phys-l.phys.Start)); err != nil {
-			return nil, fmt.Errorf("page %#x: %w", phys, err)
-		}
-		k.pages[phys] = p
-		return p, nil
+		return nil, fmt.Errorf("page %#x: %w", phys, err)
 	}
-	return nil, fmt.Errorf("page %#x: in no segment: %w", phys, ErrCorrupt)
+	k.pages[phys] = p
+	return p, nil
+}
+
+// readAt reads physical memory; it may lie in several segments.
+func (k *kcore) readAt(p []byte, phys uint64) (int, error) {
+	done := 0
+	for done < len(p) {
+		at := phys + uint64(done)
+		i := slices.IndexFunc(k.loads, func(l coreLoad) bool { return at >= l.phys.Start && at < l.phys.End })
+		if i < 0 || at < phys {
+			return done, fmt.Errorf("memory at %#x: %w", at, ErrNoMemory)
+		}
+		l := k.loads[i]
+		n := int(min(uint64(len(p)-done), l.phys.End-at))
+		if err := readFull(k.r, p[done:done+n], l.offset+int64(at-l.phys.Start)); err != nil {
+			return done, fmt.Errorf("memory at %#x: %w", at, err)
+		}
+		done += n
+	}
+	return done, nil
 }
 
 // compact writes an ELF core that has what was read of k and nothing else: the
