@@ -12,6 +12,7 @@
 //   - TestMatrix: kernel (a suite of Debian), paging mode, harts, and the one
 //     that panics; the referees (package referee) judge each dump.
 //   - TestMemory: 8 GiB, crashkernel=,high, two memory nodes.
+//   - TestEFI: kernels that U-Boot and EDK II start, the latter with ACPI.
 //   - TestFirmwareMemory: a header with the firmware's memory in it.
 //   - TestRefusals, TestRoom: what load must refuse, and that what was loaded
 //     stays.

@@ -27,8 +27,10 @@ type Scenario struct {
 	Name   string
 	Dir    string
 	Kernel *Kernel // must be given
-	CPUs   int     // 1
-	MemMiB int     // 1024
+	// Firmware starts the kernel; the zero value is OpenSBI.
+	Firmware Firmware
+	CPUs     int // 1
+	MemMiB   int // 1024
 	// SV is the paging mode of the first kernel: 39, 48 or 57; 0 leaves it to
 	// machine and kernel. A kernel that comes up in another one is an error.
 	SV int
@@ -151,7 +153,9 @@ func (s *Scenario) Run(ctx context.Context) (*Outcome, error) {
 		return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
 	}
 	o.Exit, err = m.Wait()
-	os.Remove(config.Initrd)
+	for _, f := range append([]string{"initramfs"}, firmwareFiles...) {
+		os.Remove(filepath.Join(o.Dir, f))
+	}
 	o.Lines = m.Lines()
 	switch {
 	case err != nil:
@@ -267,7 +271,10 @@ func (s *Scenario) config(ctx context.Context, o *Outcome) (*vm.Config, error) {
 	if err := root.script(play); err != nil {
 		return nil, err
 	}
-	return c, root.save(c.Initrd)
+	if err := root.save(c.Initrd); err != nil {
+		return nil, err
+	}
+	return c, s.start(ctx, o, c)
 }
 
 // modules puts the modules that any guest needs into root and returns their
