@@ -19,6 +19,11 @@ type arch struct {
 	// linear is what the kernel adds to a physical address to get the address in
 	// its linear map; false if it cannot be known.
 	linear func(*host.Machine) (uint64, bool)
+	// fileSince is the first kernel that has kexec_file_load, fileTwoRegions the
+	// first whose kexec_file_load leaves a low reserved region out of the dump.
+	fileSince, fileTwoRegions version
+	// link is the virtual address that kernels are linked to begin at.
+	link uint64
 	// traps are words that the kernel looks for before it can parse its command
 	// line, by plain search, so that they count inside other words too.
 	traps []string

@@ -115,10 +115,29 @@ func words(s string) []string {
 	return list
 }
 
-// cmdline makes the panic kernel's command line and checks it.
-func cmdline(a *arch, m *host.Machine, image *kimage.Image, opts *Options) (string, error) {
-	line := opts.Cmdline
-	if line == "" {
+// SameCmdline returns the running kernel's command line for a kernel to reboot
+// into: all but what boot loaders put in for themselves.
+func SameCmdline(running string) string {
+	var kept []string
+	for _, word := range words(running) {
+		switch name, _, _ := strings.Cut(word, "="); name {
+		case "BOOT_IMAGE", "initrd":
+		default:
+			kept = append(kept, word)
+		}
+	}
+	return strings.Join(kept, " ")
+}
+
+// cmdline makes the new kernel's command line and checks it.
+func cmdline(a *arch, m *host.Machine, image *kimage.Image, p *Plan, opts *Options) (string, error) {
+	var line string
+	switch {
+	case opts.Cmdline != nil:
+		line = *opts.Cmdline
+	case p.Purpose == ForReboot:
+		line = SameCmdline(m.Cmdline)
+	default:
 		line = InheritCmdline(m.Cmdline)
 	}
 	if opts.Append != "" {
@@ -130,6 +149,9 @@ func cmdline(a *arch, m *host.Machine, image *kimage.Image, opts *Options) (stri
 		}
 	}
 	for _, word := range words(line) {
+		if p.Purpose == ForReboot {
+			break
+		}
 		name, _, _ := strings.Cut(word, "=")
 		// crashkernel= is searched for, and found inside of other words too
 		// (kernel/crash_reserve.c, get_last_crashkernel).
@@ -143,11 +165,22 @@ func cmdline(a *arch, m *host.Machine, image *kimage.Image, opts *Options) (stri
 				Remedy: []string{fmt.Sprintf("remove %s from the command line given", word)}}
 		}
 	}
-	limit := a.cmdlineSize(parseVersion(image.Release))
-	if len(line)+1 > limit {
+	limit, whose := a.cmdlineSize(parseVersion(image.Release)), fmt.Sprintf("the new kernel (%s)", image.Release)
+	used := len(line) + 1
+	if p.Method == ByFile {
+		// The running kernel puts a word in front and checks the whole by its own
+		// limit.
+		if running := a.cmdlineSize(parseVersion(m.Release)); running < limit {
+			limit, whose = running, fmt.Sprintf("the running kernel (%s)", m.Release)
+		}
+		if p.Purpose == ForCrash {
+			used += elfcorehdrWord
+		}
+	}
+	if used > limit {
 		return "", &RuleError{Rule: RuleCmdline,
-			Detail: fmt.Sprintf("the command line has %d bytes, the panic kernel (%s) reads %d", len(line), image.Release, limit-1),
-			Remedy: []string{fmt.Sprintf("shorten it by %d bytes", len(line)+1-limit), "panicroom load --dry-run shows the line"}}
+			Detail: fmt.Sprintf("the command line has %d bytes, %s reads %d", used-1, whose, limit-1),
+			Remedy: []string{fmt.Sprintf("shorten it by %d bytes", used-limit), "panicroom load --dry-run shows the line"}}
 	}
 	return line, nil
 }

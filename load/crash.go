@@ -33,7 +33,7 @@ func checkCrash(root fs.FS) error {
 			Detail: "there is no " + sysrqTrigger + ": the kernel was built without CONFIG_MAGIC_SYSRQ",
 			Remedy: []string{"boot a kernel with CONFIG_MAGIC_SYSRQ=y; Debian's has it"}}
 	}
-	loaded, err := crashLoaded(root)
+	loaded, err := isLoaded(root, ForCrash)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return &RuleError{Rule: RuleKexec, Detail: "the kernel has no support for panic kernels (no /sys/kernel/kexec_crash_loaded)"}
@@ -79,35 +79,6 @@ func Crash(opts *CrashOptions) error {
 		return err
 	}
 	return errors.New("the kernel was told to crash and did not")
-}
-
-// Status is what is in place.
-type Status struct {
-	Loaded bool `json:"loaded"`
-	// Plan is how it was loaded, without its data; nil if panicroom did not.
-	Plan *Plan `json:"plan,omitempty"`
-}
-
-// Current tells what is in place.
-func Current() (*Status, error) { return machine().status() }
-
-func (l *loader) status() (*Status, error) {
-	loaded, err := l.loaded()
-	if err != nil {
-		return nil, fmt.Errorf("is a panic kernel loaded: %w", err)
-	}
-	s := &Status{Loaded: loaded}
-	if !loaded {
-		return s, nil
-	}
-	p, err := l.keptPlan()
-	switch {
-	case err == nil:
-		s.Plan = p
-	case !errors.Is(err, errNoLastGood):
-		return nil, err
-	}
-	return s, nil
 }
 
 // seedSize is what the kernel's own loader gives (drivers/of/kexec.c,

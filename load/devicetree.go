@@ -6,6 +6,7 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/internal/fdt"
 	"github.com/panicroom-kdump/panicroom/internal/host"
+	"github.com/panicroom-kdump/panicroom/internal/seal"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 )
 
@@ -85,7 +86,7 @@ var stale = []struct{ name, because string }{
 
 // editTree makes the panic kernel's device tree. The EFI properties stay: they
 // are the only way to the ACPI tables and the runtime services.
-func (p *Plan) editTree(base *fdt.Tree, opts *Options, header, initramfs Segment) (blob []byte, edits []string, err error) {
+func (p *Plan) editTree(base *fdt.Tree, opts *Options, header, initramfs Segment, headerSum [32]byte) (blob []byte, edits []string, err error) {
 	t := base.Clone()
 	say := func(format string, args ...any) { edits = append(edits, fmt.Sprintf(format, args...)) }
 	chosen := t.Ensure("/chosen")
@@ -111,10 +112,12 @@ func (p *Plan) editTree(base *fdt.Tree, opts *Options, header, initramfs Segment
 
 	chosen.SetString("bootargs", p.Cmdline)
 	say("/chosen: bootargs")
-	end := initramfs.Mem + initramfs.Size
-	chosen.SetU64("linux,initrd-start", initramfs.Mem)
-	chosen.SetU64("linux,initrd-end", end)
-	say("/chosen: linux,initrd-start %#x, linux,initrd-end %#x", initramfs.Mem, end)
+	if initramfs.Size > 0 {
+		end := initramfs.Mem + initramfs.Size
+		chosen.SetU64("linux,initrd-start", initramfs.Mem)
+		chosen.SetU64("linux,initrd-end", end)
+		say("/chosen: linux,initrd-start %#x, linux,initrd-end %#x", initramfs.Mem, end)
+	}
 	set := func(name string, list ...host.Range) {
 		regs := make([]fdt.Range, len(list))
 		for i, r := range list {
@@ -140,11 +143,15 @@ func (p *Plan) editTree(base *fdt.Tree, opts *Options, header, initramfs Segment
 	}
 	// As the kernel's own loader does; some versions let a driver's memory land
 	// on the header otherwise (fixed in 6.12.64).
-	t.Reserve = []fdt.Range{
-		{Address: initramfs.Mem, Size: initramfs.MemSize},
-		{Address: header.Mem, Size: header.MemSize},
+	t.Reserve = []fdt.Range{{Address: header.Mem, Size: header.MemSize}}
+	if initramfs.Size > 0 {
+		t.Reserve = append(t.Reserve, fdt.Range{Address: initramfs.Mem, Size: initramfs.MemSize})
 	}
-	say("memory reservations of initramfs and elfcorehdr")
+	say("memory reservations of what is loaded")
+	if err := seal.Apply(t, headerSum, opts.Environment); err != nil {
+		return nil, nil, &RuleError{Rule: RuleDeviceTree, Detail: err.Error(), Err: err}
+	}
+	say("/chosen: digests of what is loaded")
 
 	if blob, err = t.Marshal(); err != nil {
 		return nil, nil, &RuleError{Rule: RuleDeviceTree, Detail: err.Error(), Err: err}

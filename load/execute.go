@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -17,8 +18,10 @@ const StateDir = "/run/panicroom"
 
 // KernelError is the kernel's refusal of a plan.
 type KernelError struct {
+	Method  Method   // the system call that was made
 	Err     error    // of the system call
-	Meaning string   // of its errno, as far as it is known
+	Meaning string   // of what the kernel said, or of its errno, as far as it is known
+	Remedy  []string // what to do
 	Log     []string // what the kernel said meanwhile
 	After   Aftermath
 	// Restore is why the last good panic kernel could not be put back, if
@@ -34,6 +37,7 @@ const (
 	Nothing   Aftermath = "nothing was loaded before, and nothing is now"
 	Untouched Aftermath = "what was loaded before is still in place"
 	Restored  Aftermath = "what was loaded before was put back"
+	Gone      Aftermath = "what was loaded before is gone: reboot(2) goes through the firmware"
 	Lost      Aftermath = "what was loaded before is gone: a crash now leaves no dump"
 )
 
@@ -60,42 +64,19 @@ func (e *KernelError) Unwrap() error { return e.Err }
 
 // Hints says what to do.
 func (e *KernelError) Hints() []string {
-	h := []string{"see what the kernel says: dmesg | tail"}
+	h := slices.Clone(e.Remedy)
 	if e.After == Lost {
 		h = append(h, "load a panic kernel that is known to work: panicroom load")
 	}
 	return h
 }
 
-// meaning explains an errno of kexec_load, by the place in Linux 7.2 that
-// returns it and as measured with 6.12 and 7.2.
-func meaning(err error) string {
-	switch {
-	case errors.Is(err, syscall.EPERM):
-		return "not root, kernel.kexec_load_disabled, kernel.kexec_load_limit_panic used up, or lockdown"
-	case errors.Is(err, syscall.EACCES):
-		return "a security module forbids images that come without a file"
-	case errors.Is(err, syscall.EINVAL):
-		return "no device tree among the segments, segments that overlap, a foreign architecture or an unknown flag"
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return "a segment or the entry is outside of the reserved memory or not at a page boundary"
-	case errors.Is(err, syscall.EBUSY):
-		return "somebody else is loading a kernel at this moment"
-	case errors.Is(err, syscall.ENOMEM):
-		return "no room is left in the reserved memory for the kernel's own pages"
-	case errors.Is(err, syscall.ENOSYS):
-		return "the kernel was built without CONFIG_KEXEC"
-	case errors.Is(err, syscall.EFAULT):
-		return "the data could not be read"
-	}
-	return ""
-}
-
 // loader is what Execute and Unload do it with; tests put their own kernel in.
 type loader struct {
 	dir    string // the state directory
 	load   func(entry uint64, segments []sys.KexecSegment, flags uint64) error
-	loaded func() (bool, error)
+	file   func(*handing) error
+	loaded func(Purpose) (bool, error)
 	log    func() kernelLog
 }
 
@@ -106,8 +87,8 @@ type kernelLog interface {
 
 func machine() *loader {
 	return &loader{
-		dir: StateDir, load: sys.KexecLoad,
-		loaded: func() (bool, error) { return crashLoaded(os.DirFS("/")) },
+		dir: StateDir, load: sys.KexecLoad, file: handOver,
+		loaded: func(p Purpose) (bool, error) { return isLoaded(os.DirFS("/"), p) },
 		log: func() kernelLog {
 			l, err := sys.OpenKernelLog()
 			if err != nil {
@@ -118,11 +99,15 @@ func machine() *loader {
 	}
 }
 
-// crashLoaded tells whether a panic kernel is in place.
-func crashLoaded(root fs.FS) (bool, error) {
-	b, err := fs.ReadFile(root, "sys/kernel/kexec/crash_loaded") // 7.0 and later
+// isLoaded tells whether a kernel is in a slot.
+func isLoaded(root fs.FS, p Purpose) (bool, error) {
+	now, before := "sys/kernel/kexec/crash_loaded", "sys/kernel/kexec_crash_loaded" // since 7.0, and till then
+	if p == ForReboot {
+		now, before = "sys/kernel/kexec/loaded", "sys/kernel/kexec_loaded"
+	}
+	b, err := fs.ReadFile(root, now)
 	if errors.Is(err, fs.ErrNotExist) {
-		b, err = fs.ReadFile(root, "sys/kernel/kexec_crash_loaded")
+		b, err = fs.ReadFile(root, before)
 	}
 	if err != nil {
 		return false, err
@@ -130,14 +115,14 @@ func crashLoaded(root fs.FS) (bool, error) {
 	return string(bytes.TrimSpace(b)) == "1", nil
 }
 
-// Execute loads the panic kernel of a plan and keeps the plan as the last good
-// one; that it could not be kept is only one more of the plan's warnings. If
-// the kernel refuses, the last good one before is put back, and the error is a
-// [*KernelError] that says so.
+// Execute loads the kernel of a plan and keeps the plan of a panic kernel as the
+// last good one; that it could not be kept is only one more of the plan's
+// warnings. If the kernel refuses, the last good one before is put back, and the
+// error is a [*KernelError] that says so.
 func Execute(p *Plan) error { return machine().execute(p) }
 
-// Unload removes the panic kernel.
-func Unload() error { return machine().unload() }
+// Unload empties a slot.
+func Unload(p Purpose) error { return machine().unload(p) }
 
 func (l *loader) execute(p *Plan) error {
 	unlock, err := l.lock()
@@ -145,9 +130,9 @@ func (l *loader) execute(p *Plan) error {
 		return err
 	}
 	defer unlock()
-	before, err := l.loaded()
+	before, err := l.loaded(p.Purpose)
 	if err != nil {
-		return fmt.Errorf("is a panic kernel loaded: %w", err)
+		return fmt.Errorf("is a %s loaded: %w", p.Purpose.kernel(), err)
 	}
 	log := l.log()
 	if log != nil {
@@ -155,21 +140,28 @@ func (l *loader) execute(p *Plan) error {
 	}
 	err = l.put(p)
 	if err == nil {
+		if p.Purpose != ForCrash {
+			return nil
+		}
 		if err := l.keep(p); err != nil {
 			p.warn("the panic kernel is loaded; there is no copy of it to put back if another load fails: %v", err)
 		}
 		return nil
 	}
-	e := &KernelError{Err: err, Meaning: meaning(err)}
+	e := &KernelError{Method: p.Method, Err: err}
 	if log != nil {
-		e.Log = log.New(20)
+		e.Log = kexecLines(log.New(50))
 	}
-	now, err := l.loaded()
+	why := explain(p.Method, err, e.Log)
+	e.Meaning, e.Remedy = why.meaning, why.remedy
+	now, err := l.loaded(p.Purpose)
 	switch {
 	case !before:
 		e.After = Nothing
 	case err == nil && now:
 		e.After = Untouched
+	case p.Purpose != ForCrash:
+		e.After = Gone
 	default:
 		e.After = Restored
 		last, err := l.kept()
@@ -188,31 +180,75 @@ func (l *loader) execute(p *Plan) error {
 
 // put makes the system call and sees that it did what it said.
 func (l *loader) put(p *Plan) error {
-	var segments []sys.KexecSegment
-	for _, s := range p.Segments {
-		segments = append(segments, sys.KexecSegment{Data: s.Data, Mem: s.Mem, MemSize: s.MemSize})
-	}
-	if err := l.load(p.Entry, segments, p.Flags); err != nil {
+	if err := l.call(p); err != nil {
 		return err
 	}
-	now, err := l.loaded()
+	now, err := l.loaded(p.Purpose)
 	if err == nil && !now {
-		err = errors.New("kexec_load succeeded, and yet no panic kernel is in place")
+		err = fmt.Errorf("%s succeeded, and yet no %s is in place", p.Method.Call(), p.Purpose.kernel())
 	}
 	return err
 }
 
-func (l *loader) unload() error {
+func (l *loader) call(p *Plan) error {
+	if p.Method == ByLoad {
+		var segments []sys.KexecSegment
+		for _, s := range p.Segments {
+			segments = append(segments, sys.KexecSegment{Data: s.Data, Mem: s.Mem, MemSize: s.MemSize})
+		}
+		return l.load(p.Entry, segments, p.Flags)
+	}
+	a, err := archOf(p.Arch)
+	if err != nil {
+		return err
+	}
+	kernel := p.Segment(SegmentKernel)
+	if kernel == nil {
+		return errors.New("the plan has no kernel")
+	}
+	h := &handing{
+		header: wrap(a, kernel.Size, p.Kernel.ImageSize, p.Entry), kernel: kernel.Data, store: kernel.store,
+		cmdline: p.Cmdline, flags: int(p.Flags),
+	}
+	if s := p.Segment(SegmentInitramfs); s != nil {
+		h.initramfs = s.Data
+	}
+	return l.file(h)
+}
+
+func (l *loader) unload(p Purpose) error {
 	unlock, err := l.lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := l.load(0, nil, flagOnCrash); err != nil {
+	by, flags := ByLoad, uint64(0)
+	if p == ForCrash {
+		flags = flagOnCrash
+	}
+	err = l.load(0, nil, flags)
+	if errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM) {
+		// Not built in, or locked down: the other call empties slots as well.
+		if e := l.file(&handing{flags: unloadFlags(p)}); e == nil || errors.Is(err, syscall.ENOSYS) {
+			by, err = ByFile, e
+		}
+	}
+	if err != nil {
 		if errors.Is(err, syscall.EPERM) && os.Geteuid() != 0 {
 			return fmt.Errorf("unload: %w: %w", err, ErrNotRoot)
 		}
-		return fmt.Errorf("unload: %w", &KernelError{Err: err, Meaning: meaning(err), After: Untouched})
+		why := explain(by, err, nil)
+		return fmt.Errorf("unload: %w", &KernelError{Method: by, Err: err, Meaning: why.meaning, Remedy: why.remedy, After: Untouched})
+	}
+	if p != ForCrash {
+		return nil
 	}
 	return l.forget()
+}
+
+func unloadFlags(p Purpose) int {
+	if p == ForCrash {
+		return sys.KexecFileUnload | sys.KexecFileOnCrash
+	}
+	return sys.KexecFileUnload
 }

@@ -15,6 +15,26 @@ type Kernel struct {
 	Path  string // for messages, may be ""
 	Data  []byte // at least the Image.FileSize bytes that are loaded
 	Image *kimage.Image
+
+	store *store // that Data lies in, or nil
+}
+
+// form says what the file was.
+func (k *Kernel) form() string { return string(k.Image.Kind) }
+
+// data is what lies in memory from the kernel's first byte on.
+func (k *Kernel) data() []byte { return k.Data[:k.Image.FileSize] }
+
+// entry is the offset of the first instruction.
+func (k *Kernel) entry() uint64 { return 0 }
+
+// Close frees the memory of the image. A plan made with it cannot be executed
+// after that.
+func (k *Kernel) Close() error {
+	if k.store == nil {
+		return nil
+	}
+	return k.store.Close()
 }
 
 // OpenKernel reads the image in a file. What is no whole kernel image is a
@@ -25,8 +45,12 @@ func OpenKernel(path string) (*Kernel, error) {
 		return nil, imageError(err)
 	}
 	defer f.Close()
-	k := &Kernel{Path: path, Data: make([]byte, image.FileSize), Image: image}
+	k := &Kernel{Path: path, Image: image, store: &store{}}
+	if k.Data, err = k.store.alloc(int(image.FileSize)); err != nil {
+		return nil, fmt.Errorf("kernel image %s: %w", path, err)
+	}
 	if _, err := io.ReadFull(io.NewSectionReader(f, 0, int64(image.FileSize)), k.Data); err != nil {
+		k.Close()
 		return nil, fmt.Errorf("kernel image %s: %w", path, err)
 	}
 	return k, nil
@@ -54,12 +78,12 @@ func imageError(err error) error {
 
 // checkKernel checks that an image is one for the machine, and can be a panic
 // kernel as far as its configuration is known: it is that of the running kernel.
-func checkKernel(a *arch, m *host.Machine, k *Kernel) error {
+func checkKernel(a *arch, m *host.Machine, k *Kernel, purpose Purpose) error {
 	if uint64(k.Image.Machine) != a.elfMachine {
 		return &RuleError{Rule: RuleImage,
 			Detail: fmt.Sprintf("the image is for %v, the machine is %s", k.Image.Machine, a.name)}
 	}
-	if k.Image.Release != m.Release {
+	if k.Image.Release != m.Release || purpose != ForCrash {
 		return nil
 	}
 	for _, option := range []string{"CONFIG_CRASH_DUMP", "CONFIG_PROC_VMCORE"} {

@@ -9,17 +9,24 @@
 package load
 
 import (
+	"crypto/sha256"
 	"fmt"
 
+	"github.com/panicroom-kdump/panicroom/internal/fdt"
 	"github.com/panicroom-kdump/panicroom/internal/host"
 )
 
 // Options say what is not a fact of the machine. The zero value is right for a
 // machine that shall boot its own kernel.
 type Options struct {
-	// Cmdline is the panic kernel's whole command line; "" means what
-	// [InheritCmdline] keeps of the running kernel's.
-	Cmdline string
+	// Purpose is the slot to load into; "" is ForCrash.
+	Purpose Purpose
+	// Method is the system call to use; "" is Auto.
+	Method Method
+	// Cmdline is the new kernel's whole command line; nil means what
+	// [InheritCmdline] keeps of the running kernel's, or for a reboot
+	// [SameCmdline].
+	Cmdline *string
 	// Append is added to the command line with a space between.
 	Append string
 	// DTB is a device tree to use instead of the one the machine was booted
@@ -35,6 +42,12 @@ type Options struct {
 	// WorkingMemory is how much memory the panic kernel and its program need
 	// beside what is loaded, in bytes; 0 is [DefaultWorkingMemory].
 	WorkingMemory uint64
+
+	// Environment is the SHA-256 of what the crash environment will check the rest
+	// of itself against; nil if it does not. It goes into the device tree.
+	Environment *[32]byte
+	// NoInitramfs allows a kernel that is loaded without one.
+	NoInitramfs bool
 
 	Test TestOptions
 }
@@ -57,13 +70,13 @@ type TestOptions struct {
 // alone.
 const DefaultWorkingMemory = 48 << 20
 
-// Make plans the loading of a panic kernel; initramfs is the archive as it
-// shall lie in memory. Broken rules come back as [*RuleError].
+// Make plans the loading of a kernel; initramfs is the archive as it shall lie
+// in memory. Broken rules come back as [*RuleError].
 func Make(m *host.Machine, kernel *Kernel, initramfs []byte, opts *Options) (*Plan, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
-	if err := CheckMachine(m); err != nil {
+	if err := CheckMachine(m, opts); err != nil {
 		return nil, err
 	}
 	a, err := archOf(m.Arch)
@@ -71,84 +84,136 @@ func Make(m *host.Machine, kernel *Kernel, initramfs []byte, opts *Options) (*Pl
 		return nil, err
 	}
 	image := kernel.Image
-	if err := checkKernel(a, m, kernel); err != nil {
+	p := &Plan{
+		Arch: m.Arch, Release: m.Release, Purpose: ForCrash,
+		Kernel: KernelInfo{Path: kernel.Path, Form: kernel.form(), Banner: image.Banner, FileSize: image.FileSize, ImageSize: image.ImageSize},
+	}
+	if opts.Purpose != "" {
+		p.Purpose = opts.Purpose
+	}
+	if p.Method, p.Why, err = choose(a, m, opts); err != nil {
+		return nil, err
+	}
+	if err := checkKernel(a, m, kernel, p.Purpose); err != nil {
 		return nil, err
 	}
 	if len(initramfs) == 0 {
-		return nil, &RuleError{Rule: RuleInitramfs, Detail: "there is no initramfs: a panic kernel alone saves nothing"}
+		if !opts.NoInitramfs {
+			return nil, &RuleError{Rule: RuleInitramfs, Detail: "there is no initramfs: a panic kernel alone saves nothing"}
+		}
+		p.warn("there is no initramfs: %s mounts the root filesystem that its command line names, or stops", image.Release)
 	}
-	p := &Plan{
-		Arch: m.Arch, Release: m.Release,
-		Kernel: KernelInfo{Path: kernel.Path, Banner: image.Banner, FileSize: image.FileSize, ImageSize: image.ImageSize},
-		Flags:  flagOnCrash | a.elfMachine<<16,
-	}
-	if p.Cmdline, err = cmdline(a, m, image, opts); err != nil {
+	if p.Cmdline, err = cmdline(a, m, image, p, opts); err != nil {
 		return nil, err
 	}
 	p.cmdlineWarnings(a)
+	l := &layout{arch: a, machine: m, kernel: kernel, initramfs: initramfs, opts: opts}
+	switch {
+	case p.Purpose == ForReboot:
+		err = p.forReboot(l)
+	default:
+		err = p.forCrash(l)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.seal()
+	return p, nil
+}
+
+// layout is what a plan is made from.
+type layout struct {
+	arch      *arch
+	machine   *host.Machine
+	kernel    *Kernel
+	initramfs []byte
+	opts      *Options
+}
+
+// forCrash plans for the crash slot.
+func (p *Plan) forCrash(l *layout) error {
+	m := l.machine
 	if m.LimitPanic > 0 && m.LimitPanic <= 2 {
 		p.warn("kernel.kexec_load_limit_panic lets panic kernels be loaded or unloaded %d more times until a restart; a failed load needs one to put the last back", m.LimitPanic)
 	}
 	if m.Config["CONFIG_RISCV_BOOT_SPINWAIT"] == "y" {
 		p.warn("kernel %s was built with CONFIG_RISCV_BOOT_SPINWAIT: when it panics it cannot stop its other CPUs, which go on in the memory that is saved", m.Release)
 	}
+	var err error
 	if p.Regions, err = regions(m); err != nil {
-		return nil, err
+		return err
 	}
-	tree, err := deviceTree(m, opts)
+	tree, err := deviceTree(m, l.opts)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	// The firmware's memory is a fact of this machine, whatever tree was given.
-	running := tree
-	if opts.DTB != nil {
-		if t, err := deviceTree(m, &Options{}); err == nil {
-			running = t
-		} else {
-			p.warn("which memory is the firmware's is taken from the device tree given: %v", err)
+	firmware, err := p.firmware(l, tree)
+	if err != nil {
+		return err
+	}
+	if p.Method == ByFile {
+		return p.crashByFile(l, tree, firmware)
+	}
+	return p.crashByLoad(l, tree, firmware)
+}
+
+// firmware is memory that the firmware keeps, which is a fact of this machine,
+// whatever tree was given.
+func (p *Plan) firmware(l *layout, tree *fdt.Tree) ([]Excluded, error) {
+	if l.opts.DTB != nil {
+		running, err := deviceTree(l.machine, &Options{})
+		if err == nil {
+			return firmwareMemory(running)
 		}
+		p.warn("which memory is the firmware's is taken from the device tree given: %v", err)
 	}
-	firmware, err := firmwareMemory(running)
-	if err != nil {
-		return nil, err
-	}
+	return firmwareMemory(tree)
+}
+
+// crashByLoad places everything itself.
+func (p *Plan) crashByLoad(l *layout, tree *fdt.Tree, firmware []Excluded) error {
+	a, m, opts := l.arch, l.machine, l.opts
+	p.Flags = flagOnCrash | a.elfMachine<<16
 	p.core(a, m, firmware, opts)
 	if err := p.cover(m); err != nil {
-		return nil, err
+		return err
 	}
 	header, err := p.coreHeader(a)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	headerSum := sha256.Sum256(header)
 	// The size of the device tree does not depend on the addresses in it, so it
 	// is made twice: first to know how much room it takes.
-	anywhere := Segment{Mem: p.Regions[0].Start, MemSize: pageSize, Size: 1}
-	draft, _, err := p.editTree(tree, opts, anywhere, anywhere)
+	anywhere := Segment{Mem: p.Regions[0].Start, MemSize: pageSize, Size: uint64(min(1, len(l.initramfs)))}
+	draft, _, err := p.editTree(tree, opts, anywhere, anywhere, headerSum)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	places, err := p.place(a, image, len(initramfs), len(draft), len(header), opts)
+	image := l.kernel.Image
+	places, err := p.place(a, image, len(l.initramfs), len(draft), len(header), opts)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	blob, edits, err := p.editTree(tree, opts, places.header, places.initramfs)
+	blob, edits, err := p.editTree(tree, opts, places.header, places.initramfs, headerSum)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(blob) != len(draft) {
-		return nil, fmt.Errorf("device tree of %d bytes became %d", len(draft), len(blob))
+		return fmt.Errorf("device tree of %d bytes became %d", len(draft), len(blob))
 	}
 	p.DeviceTree = edits
-	p.Entry = places.kernel.Mem
-	places.kernel.Data, places.initramfs.Data, places.tree.Data, places.header.Data = kernel.Data[:image.FileSize], initramfs, blob, header
+	p.Entry = places.kernel.Mem + l.kernel.entry()
+	places.kernel.Data, places.initramfs.Data, places.tree.Data, places.header.Data = l.kernel.data(), l.initramfs, blob, header
 	// The device tree comes first: the kernel takes the first segment that
 	// begins like one (Linux 7.2, arch/riscv/kernel/machine_kexec.c).
-	p.Segments = []Segment{places.tree, places.kernel, places.initramfs, places.header}
+	p.Segments = []Segment{places.tree, places.kernel}
+	if len(l.initramfs) > 0 {
+		p.Segments = append(p.Segments, places.initramfs)
+	}
+	p.Segments = append(p.Segments, places.header)
 	if opts.Test.OmitDTB {
 		p.Segments = p.Segments[1:]
 	}
-	if err := p.check(a, m, opts.Test.OmitDTB); err != nil {
-		return nil, err
-	}
-	return p, nil
+	return p.check(a, m, opts.Test.OmitDTB)
 }

@@ -319,7 +319,7 @@ func TestRules(t *testing.T) {
 		{name: "limit", rule: RuleLoadLimit, change: func(m *host.Machine) { m.LimitPanic = 0 }, hint: "restart"},
 		{name: "lockdown", rule: RuleLockdown, change: func(m *host.Machine) { m.Lockdown = "integrity" }, says: []string{"integrity"}},
 		{name: "no support", rule: RuleKexec, change: func(m *host.Machine) { m.NoKexec = true }},
-		{name: "no system call", rule: RuleKexec, change: func(m *host.Machine) { m.Config["CONFIG_KEXEC"] = "n" }},
+		{name: "no system call", rule: RuleMethod, change: func(m *host.Machine) { m.Config["CONFIG_KEXEC"] = "n" }},
 		{name: "other machine", rule: RuleArchitecture, change: func(m *host.Machine) { m.Arch = "s390x" }, says: []string{"s390x"}},
 		{name: "truncated image", rule: RuleImage, kernel: whole[:40]},
 		{name: "random bytes", rule: RuleImage, kernel: bytes.Repeat([]byte("x1"), 4000)},
@@ -331,7 +331,7 @@ func TestRules(t *testing.T) {
 		{name: "no /proc/vmcore", rule: RuleImage, change: func(m *host.Machine) { m.Config["CONFIG_PROC_VMCORE"] = "n" },
 			says: []string{"CONFIG_PROC_VMCORE"}, hint: "--kernel"},
 		{name: "no crash dumps", rule: RuleImage, change: func(m *host.Machine) { m.Config["CONFIG_CRASH_DUMP"] = "n" }, hint: "--kernel"},
-		{name: "long command line", rule: RuleCmdline, opts: Options{Cmdline: strings.Repeat("x", 1024)}, says: []string{"1024 bytes", "reads 1023"}, hint: "by 1 bytes"},
+		{name: "long command line", rule: RuleCmdline, opts: Options{Cmdline: new(strings.Repeat("x", 1024))}, says: []string{"1024 bytes", "reads 1023"}, hint: "by 1 bytes"},
 		{name: "crashkernel for the panic kernel", rule: RuleCmdline, opts: Options{Append: "crashkernel=64M"}},
 		{name: "crashkernel in a word", rule: RuleCmdline, opts: Options{Append: "x.crashkernel=64M"}},
 		{name: "two headers", rule: RuleCmdline, opts: Options{Append: "elfcorehdr=0x1000"}},
@@ -566,10 +566,10 @@ func TestCmdlineLength(t *testing.T) {
 	m := recorded(t, "virt-7.2-sv48-8g-high")
 	for release, limit := range map[string]int{"6.12.107": 1023, "7.2.13+deb14-riscv64": 2047, "": 1023} {
 		kernel := flat(release, 0x1e6b000)
-		if _, err := makeOf(m, kernel, []byte{1}, &Options{Cmdline: strings.Repeat("x", limit)}); err != nil {
+		if _, err := makeOf(m, kernel, []byte{1}, &Options{Cmdline: new(strings.Repeat("x", limit))}); err != nil {
 			t.Errorf("%q: %d bytes: %v", release, limit, err)
 		}
-		if _, err := makeOf(m, kernel, []byte{1}, &Options{Cmdline: strings.Repeat("x", limit+1)}); !errors.Is(err, ErrRefused) {
+		if _, err := makeOf(m, kernel, []byte{1}, &Options{Cmdline: new(strings.Repeat("x", limit+1))}); !errors.Is(err, ErrRefused) {
 			t.Errorf("%q: %d bytes: %v; want ErrRefused", release, limit+1, err)
 		}
 	}

@@ -61,7 +61,7 @@ func (p *Plan) place(a *arch, image *kimage.Image, initramfs, tree, header int, 
 		p.Room.Reserved += r.Size()
 	}
 	end := main.End &^ (pageSize - 1)
-	if needed > end-main.Start {
+	if main.Start >= end || needed > end-main.Start {
 		return l, p.tooSmall(fmt.Sprintf("%s of the main region are needed and it has %s", ui.Bytes(needed), ui.Bytes(main.Size())), image, initramfs)
 	}
 	if total := needed + p.Room.Unpacked + working; total > p.Room.Reserved {
@@ -103,30 +103,55 @@ func suggestReservation(m *host.Machine, initramfs uint64) string {
 	return reservation(image + 4*max(initramfs, 4<<20) + DefaultWorkingMemory)
 }
 
-// check goes through the kernel's own conditions once more, over the finished
-// plan and without knowing how it was made (kernel/kexec_core.c of 7.2,
-// sanity_check_segment_list; arch/riscv/kernel/machine_kexec.c).
+// check goes through the kernel's own conditions for the crash slot once more,
+// over the finished plan and without knowing how it was made (kernel/kexec_core.c
+// of 7.2, sanity_check_segment_list; arch/riscv/kernel/machine_kexec.c).
 func (p *Plan) check(a *arch, m *host.Machine, noTree bool) error {
-	broken := func(format string, args ...any) error {
-		return &RuleError{Rule: RuleSegments, Detail: fmt.Sprintf(format, args...),
-			Remedy: []string{"this is a bug of panicroom; record the machine: panicroom load --record DIR --dry-run"}}
-	}
 	main := p.Regions[0]
-	if p.Entry < main.Start || p.Entry >= main.End || p.Entry%a.kernelAlign != 0 {
-		return broken("entry %#x in %v", p.Entry, main)
+	if err := p.checkSegments(a, m, []host.Range{main}, noTree); err != nil {
+		return err
+	}
+	var used []host.Range
+	for _, s := range p.Segments {
+		used = append(used, s.Range())
+	}
+	var free uint64
+	for _, r := range host.Subtract([]host.Range{main}, used) {
+		free += r.Size() &^ (pageSize - 1)
+	}
+	if free < spare {
+		return broken("%d bytes of the main region are left, the kernel needs %d while loading", free, spare)
+	}
+	return nil
+}
+
+// broken is the error of a plan that should not have been made.
+func broken(format string, args ...any) error {
+	return &RuleError{Rule: RuleSegments, Detail: fmt.Sprintf(format, args...),
+		Remedy: []string{"this is a bug of panicroom; record the machine: panicroom load --record DIR --dry-run"}}
+}
+
+// checkSegments checks what holds for both slots; within is the memory that
+// segments may lie in, merged.
+func (p *Plan) checkSegments(a *arch, m *host.Machine, within []host.Range, noTree bool) error {
+	inside := func(r host.Range) bool {
+		return slices.ContainsFunc(within, func(w host.Range) bool { return w.Start <= r.Start && r.End <= w.End })
+	}
+	kernel := p.Segment(SegmentKernel)
+	if kernel == nil || kernel.Mem%a.kernelAlign != 0 || p.Entry < kernel.Mem || p.Entry >= kernel.Mem+kernel.Size {
+		return broken("entry %#x is not in a kernel at a boundary of %#x bytes", p.Entry, a.kernelAlign)
 	}
 	if len(p.Segments) > maxSegments {
 		return broken("%d segments, the kernel takes %d", len(p.Segments), maxSegments)
 	}
 	var total uint64
-	var used []host.Range
 	for i, s := range p.Segments {
 		r := s.Range()
 		switch {
 		case s.Mem%pageSize != 0 || s.MemSize%pageSize != 0 || r.End <= r.Start:
 			return broken("segment %s at %v is not whole pages", s.Name, r)
-		case r.Start < main.Start || r.End > main.End:
-			return broken("segment %s at %v is outside of %v", s.Name, r, main)
+		case !inside(r):
+			return broken("segment %s at %v is outside of %s", s.Name, r, spell(within))
 		case uint64(len(s.Data)) != s.Size || s.Size > s.MemSize:
 			return broken("segment %s has %d bytes of data for %d bytes of memory", s.Name, len(s.Data), s.MemSize)
 		}
@@ -136,25 +161,17 @@ func (p *Plan) check(a *arch, m *host.Machine, noTree bool) error {
 			}
 		}
 		total += s.MemSize
-		used = append(used, r)
 	}
 	tree := slices.IndexFunc(p.Segments, func(s Segment) bool { return hasTreeMagic(s.Data) })
 	if !noTree && (tree < 0 || p.Segments[tree].Name != SegmentTree) {
 		return broken("the kernel would not find the device tree")
-	}
-	var free uint64
-	for _, r := range host.Subtract([]host.Range{main}, used) {
-		free += r.Size() &^ (pageSize - 1)
-	}
-	if free < spare {
-		return broken("%d bytes of the main region are left, the kernel needs %d while loading", free, spare)
 	}
 	if total > m.MemTotal/2 {
 		return &RuleError{Rule: RuleHalf,
 			Detail: fmt.Sprintf("%s would be loaded, the kernel takes at most half of its %s", ui.Bytes(total), ui.Bytes(m.MemTotal)),
 			Remedy: []string{"make the initramfs smaller"}}
 	}
-	p.pass("kernel's rules", "%d segments, %s, aligned, apart, inside of %v", len(p.Segments), ui.Bytes(total), main)
+	p.pass("kernel's rules", "%d segments, %s, aligned, apart, inside of %s", len(p.Segments), ui.Bytes(total), spell(within))
 	return nil
 }
 

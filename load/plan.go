@@ -1,6 +1,7 @@
 package load
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"strings"
 
@@ -16,14 +17,17 @@ const flagOnCrash = 1
 type Plan struct {
 	Arch    string     `json:"arch"`    // of the machine
 	Release string     `json:"release"` // of the running kernel
+	Purpose Purpose    `json:"purpose"`
+	Method  Method     `json:"method"` // ByLoad or ByFile
+	Why     string     `json:"why"`    // this method
 	Kernel  KernelInfo `json:"kernel"`
 	Cmdline string     `json:"cmdline"` // of the panic kernel
 
 	// Regions is the memory the panic kernel will live in: the main region,
 	// which everything is loaded into, and maybe a low one for DMA.
 	Regions  []host.Range `json:"regions"`
-	Entry    uint64       `json:"entry"` // physical address of the first instruction
-	Flags    uint64       `json:"flags"` // of kexec_load
+	Entry    uint64       `json:"entry"` // physical address of the first instruction; ByFile: its offset in the kernel
+	Flags    uint64       `json:"flags"` // of the system call
 	Segments []Segment    `json:"segments"`
 	Room     Room         `json:"room"`
 
@@ -39,6 +43,7 @@ type Plan struct {
 // KernelInfo is the panic kernel's image.
 type KernelInfo struct {
 	Path      string `json:"path,omitempty"`
+	Form      string `json:"form"`       // as "Image", "gzip, vmlinux"
 	Banner    string `json:"banner"`     // "Linux version ..."
 	FileSize  uint64 `json:"file_size"`  // bytes loaded
 	ImageSize uint64 `json:"image_size"` // bytes of memory it takes
@@ -55,10 +60,13 @@ const (
 // Segment is memory that the kernel fills while loading.
 type Segment struct {
 	Name    string `json:"name"`
-	Mem     uint64 `json:"mem"`      // physical address
+	Mem     uint64 `json:"mem"`      // physical address; 0 if the kernel chooses it (ByFile)
 	MemSize uint64 `json:"mem_size"` // whole pages
 	Size    uint64 `json:"size"`     // bytes of Data; zeros follow
+	SHA256  string `json:"sha256"`   // of Data, in hexadecimal
 	Data    []byte `json:"-"`
+
+	store *store // of the kernel, if Data lies in one
 }
 
 // Range is the memory of the segment.
@@ -134,16 +142,43 @@ func (p *Plan) DumpSize() uint64 {
 	return n
 }
 
+// Call is the name of the system call.
+func (m Method) Call() string {
+	if m == ByFile {
+		return "kexec_file_load"
+	}
+	return "kexec_load"
+}
+
+// kernel is what the kernel in a slot is called.
+func (p Purpose) kernel() string {
+	if p == ForReboot {
+		return "next kernel"
+	}
+	return "panic kernel"
+}
+
+// seal notes the digests of all segments: with them it can be told later
+// whether what lies in memory is still what was loaded.
+func (p *Plan) seal() {
+	for i := range p.Segments {
+		s := &p.Segments[i]
+		s.SHA256 = fmt.Sprintf("%x", sha256.Sum256(s.Data))
+	}
+}
+
 // String shows the plan to a person.
 func (p *Plan) String() string {
 	var b strings.Builder
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(&b, "%-14s %s\n", label, fmt.Sprintf(format, args...))
 	}
-	line("panic kernel", "%s", p.Kernel.Banner)
+	line(p.Purpose.kernel(), "%s", p.Kernel.Banner)
 	if p.Kernel.Path != "" {
 		line("", "%s", p.Kernel.Path)
 	}
+	line("", "%s, %s of memory", p.Kernel.Form, ui.Bytes(p.Kernel.ImageSize))
+	line("method", "%s: %s", p.Method.Call(), p.Why)
 	label := "reserved"
 	for i, r := range p.Regions {
 		which := "everything is loaded here"
@@ -155,18 +190,26 @@ func (p *Plan) String() string {
 	}
 	label = "segments"
 	for _, s := range p.Segments {
-		line(label, "%#x-%#x  %8s  %s", s.Mem, s.Mem+s.MemSize, ui.Bytes(s.Size), s.Name)
+		where := fmt.Sprintf("%#x-%#x", s.Mem, s.Mem+s.MemSize)
+		if p.Method == ByFile {
+			where = "where the kernel will"
+		}
+		line(label, "%s  %8s  %s", where, ui.Bytes(s.Size), s.Name)
 		label = ""
 	}
-	line("room", "%s loaded, %s for the unpacked initramfs, %s free (%s needed)",
-		ui.Bytes(p.Room.Loaded), ui.Bytes(p.Room.Unpacked), ui.Bytes(p.Room.Free), ui.Bytes(p.Room.Working))
+	if p.Purpose == ForCrash {
+		line("room", "%s loaded, %s for the unpacked initramfs, %s free (%s needed)",
+			ui.Bytes(p.Room.Loaded), ui.Bytes(p.Room.Unpacked), ui.Bytes(p.Room.Free), ui.Bytes(p.Room.Working))
+	}
 	line("command line", "%s", p.Cmdline)
 	label = "dump"
 	for _, m := range p.Memory {
 		line(label, "%#x-%#x  %8s  %s", m.Start, m.End, ui.Bytes(m.Size()), m.What)
 		label = ""
 	}
-	line(label, "%d notes of CPUs, vmcoreinfo", len(p.Notes)-1)
+	if len(p.Notes) > 0 {
+		line(label, "%d notes of CPUs, vmcoreinfo", len(p.Notes)-1)
+	}
 	label = "left out"
 	for _, e := range p.Excluded {
 		line(label, "%#x-%#x  %8s  %s", e.Start, e.End, ui.Bytes(e.Size()), e.Why)

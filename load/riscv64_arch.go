@@ -18,7 +18,11 @@ func riscv64() *arch {
 			return 1024
 		},
 		linear: riscv64Linear,
-		traps:  []string{"nokaslr", "no4lvl", "no5lvl"}, // arch/riscv/kernel/pi/cmdline_early.c
+
+		fileSince:      version{5, 19}, // arch/riscv/kernel/elf_kexec.c
+		fileTwoRegions: version{7, 2},  // arch/riscv/kernel/machine_kexec_file.c, prepare_elf_headers; not in 6.12
+		link:           0xffffffff80000000,
+		traps:          []string{"nokaslr", "no4lvl", "no5lvl"}, // arch/riscv/kernel/pi/cmdline_early.c
 	}
 }
 

@@ -33,6 +33,7 @@ const (
 	RuleLoadDisabled Rule = "load-disabled" // kernel.kexec_load_disabled is 0
 	RuleLoadLimit    Rule = "load-limit"    // kernel.kexec_load_limit_panic is not used up
 	RuleLockdown     Rule = "lockdown"      // the kernel is not locked down
+	RuleMethod       Rule = "method"        // there is a system call that can do it
 	RuleImage        Rule = "image"         // the file is a whole kernel image
 	RuleInitramfs    Rule = "initramfs"     // there is one
 	RuleCmdline      Rule = "command-line"  // short enough, without what cannot be there
@@ -69,32 +70,36 @@ func (e *RuleError) Hints() []string { return e.Remedy }
 // architecture, and the kernel's conditions in the order in which
 // kernel/kexec.c of 7.2 has them. [Make] begins with it; asked before, it spares
 // the work of finding an image and building an initramfs.
-func CheckMachine(m *host.Machine) error {
-	if _, err := archOf(m.Arch); err != nil {
+func CheckMachine(m *host.Machine, opts *Options) error {
+	if opts == nil {
+		opts = &Options{}
+	}
+	a, err := archOf(m.Arch)
+	if err != nil {
 		return err
 	}
+	limit, knob := m.LimitPanic, "kernel.kexec_load_limit_panic"
+	if opts.Purpose == ForReboot {
+		limit, knob = m.LimitReboot, "kernel.kexec_load_limit_reboot"
+	}
 	switch {
-	case m.NoKexec:
+	case opts.Purpose != ForReboot && m.NoKexec:
 		return &RuleError{Rule: RuleKexec,
 			Detail: fmt.Sprintf("kernel %s has no /sys/kernel/kexec_crash_size: it was built without CONFIG_KEXEC or CONFIG_CRASH_DUMP", m.Release),
 			Remedy: []string{"boot a kernel with CONFIG_KEXEC=y and CONFIG_CRASH_DUMP=y; Debian's has both"}}
-	case m.Config["CONFIG_KEXEC"] == "n":
-		return &RuleError{Rule: RuleKexec,
-			Detail: fmt.Sprintf("kernel %s was built without CONFIG_KEXEC, so it has no kexec_load system call", m.Release),
-			Remedy: []string{"boot a kernel with CONFIG_KEXEC=y; Debian's has it"}}
 	case m.LoadDisabled:
 		return &RuleError{Rule: RuleLoadDisabled,
 			Detail: "kernel.kexec_load_disabled is 1, and it cannot be set back before a restart",
 			Remedy: []string{"find who sets it: grep -r kexec_load_disabled /etc/sysctl.conf /etc/sysctl.d /usr/lib/sysctl.d; load the panic kernel before that, or remove it and restart"}}
-	case m.LimitPanic == 0:
+	case limit == 0:
 		return &RuleError{Rule: RuleLoadLimit,
-			Detail: "kernel.kexec_load_limit_panic is 0: every load that was allowed since the start of the machine is used up, and it can only be lowered",
-			Remedy: []string{"restart the machine, and raise kernel.kexec_load_limit_panic where it is set in /etc/sysctl.d"}}
-	case m.Lockdown != "" && m.Lockdown != "none":
-		return &RuleError{Rule: RuleLockdown,
-			Detail: fmt.Sprintf("the kernel is locked down (%s): it refuses kexec_load, which is all that this architecture's kernels have", m.Lockdown),
-			Remedy: []string{"see /sys/kernel/security/lockdown; it comes from lockdown= on the kernel command line or from Secure Boot in the firmware"}}
-	case m.CrashSize == 0 || len(m.CrashRegions()) == 0:
+			Detail: knob + " is 0: every load that was allowed since the start of the machine is used up, and it can only be lowered",
+			Remedy: []string{"restart the machine, and raise " + knob + " where it is set in /etc/sysctl.d"}}
+	}
+	if _, _, err := choose(a, m, opts); err != nil {
+		return err
+	}
+	if opts.Purpose != ForReboot && (m.CrashSize == 0 || len(m.CrashRegions()) == 0) {
 		return noCrashkernel(m)
 	}
 	return nil

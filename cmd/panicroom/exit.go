@@ -21,6 +21,7 @@ const (
 	exitKernelRefused = 5 // the kernel refused in spite of our checks
 	exitIncomplete    = 6 // a dump was saved, but not all of it
 	exitNotADump      = 7
+	exitNotArmed      = 8 // a panic now would leave no dump, or not a whole one
 )
 
 // needsRoot says of what a user may not do that root may, and how.
@@ -48,6 +49,8 @@ func exitCode(err error) int {
 		return exitKernelRefused
 	case errors.Is(err, load.ErrRefused):
 		return exitRefused
+	case errors.Is(err, errNotArmed):
+		return exitNotArmed
 	case errors.Is(err, crashenv.ErrIncomplete):
 		return exitIncomplete
 	case errors.Is(err, vmcore.ErrUnrecognizedFormat), errors.Is(err, vmcore.ErrCorrupt):

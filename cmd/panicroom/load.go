@@ -27,14 +27,17 @@ type loading struct {
 	dtb       string
 	cmdline   string
 	append    string
+	method    string
+	reboot    bool
 	level     int
 	final     string
 	cpus      int
 	dryRun    bool
 	record    string
 
-	test loadingTest
-	root fs.FS // "/", a recorded machine in tests
+	hasCmdline bool // --cmdline was given, maybe empty
+	test       loadingTest
+	root       fs.FS // "/", a recorded machine in tests
 }
 
 // loadingTest is flags that only tests need; they are hidden.
@@ -56,11 +59,16 @@ What was loaded before stays in place if anything is wrong, and is put back if
 the kernel refuses in spite of the checks. Load again after the kernel, the
 target's disk or the amount of memory has changed.
 
+Either system call can do it, and panicroom chooses: kexec_load where the kernel
+has it, for then every byte is planned here, else kexec_file_load. --method
+insists on one.
+
 ` + levelHelp,
 		Example: `  panicroom load --target /var/crash
   panicroom load --target /var/crash --dry-run    show the plan, change nothing
   panicroom load --kernel /boot/vmlinux-6.12.107+deb13-riscv64 --final poweroff
-  panicroom load --record my-machine --dry-run    for a bug report`,
+  panicroom load --record my-machine --dry-run    for a bug report
+  panicroom load --reboot && panicroom reboot --kexec`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkLevel(cmd, l.level); err != nil {
@@ -70,6 +78,18 @@ target's disk or the amount of memory has changed.
 			case crashenv.Reboot, crashenv.PowerOff, crashenv.Halt:
 			default:
 				return usage(cmd, fmt.Errorf("--final %q is none of reboot, poweroff, halt", l.final))
+			}
+			if _, err := load.ParseMethod(l.method); err != nil {
+				return usage(cmd, fmt.Errorf("--method: %w", err))
+			}
+			l.hasCmdline = cmd.Flags().Changed("cmdline")
+			if l.reboot {
+				for _, name := range []string{"target", "modules", "level", "final", "cpus"} {
+					if cmd.Flags().Changed(name) {
+						return usage(cmd, fmt.Errorf("--%s is of a panic kernel, --reboot loads another", name))
+					}
+				}
+				return l.next(c)
 			}
 			if l.cpus < 1 {
 				return usage(cmd, fmt.Errorf("--cpus %d: the panic kernel needs one", l.cpus))
@@ -85,6 +105,8 @@ target's disk or the amount of memory has changed.
 	f.StringVar(&l.dtb, "dtb", "", "device tree `FILE` (default: the running kernel's)")
 	f.StringVar(&l.cmdline, "cmdline", "", "use `TEXT` instead of the running command line")
 	f.StringVar(&l.append, "append", "", "add `TEXT` to the command line")
+	f.StringVar(&l.method, "method", string(load.Auto), "system `CALL`: auto, load or file")
+	f.BoolVar(&l.reboot, "reboot", false, "load the kernel to reboot into instead")
 	f.IntVar(&l.level, "level", 31, "leave the `SUM` of these pages out")
 	f.StringVar(&l.final, "final", string(crashenv.Reboot), "reboot, poweroff or halt at the `END`")
 	f.IntVar(&l.cpus, "cpus", 1, "start `N` CPUs; each costs memory")
@@ -103,35 +125,28 @@ target's disk or the amount of memory has changed.
 }
 
 func (l *loading) run(ctx context.Context, c *command) error {
+	opts, err := l.options()
+	if err != nil {
+		return err
+	}
+	opts.Test = load.TestOptions{IncludeFirmware: l.test.firmware, OmitDTB: l.test.noDTB}
 	machine, err := l.machine()
 	if err != nil {
 		return err
 	}
 	// Before what takes long.
-	if err := load.CheckMachine(machine); err != nil {
+	if err := load.CheckMachine(machine, opts); err != nil {
 		return err
 	}
 	kernel, err := l.image(c, machine)
 	if err != nil {
 		return err
 	}
-	opts := &load.Options{
-		Cmdline: l.cmdline,
-		Append:  l.append,
-		Test:    load.TestOptions{IncludeFirmware: l.test.firmware, OmitDTB: l.test.noDTB},
-	}
-	if opts.Seed, err = load.FreshSeed(); err != nil {
-		return err
-	}
-	if l.dtb != "" {
-		if opts.DTB, err = os.ReadFile(l.dtb); err != nil {
-			return err
-		}
-	}
+	defer kernel.Close()
 	var initramfs []byte
 	var env *crashenv.Environment
 	if l.initramfs != "" {
-		if initramfs, err = os.ReadFile(l.initramfs); err != nil {
+		if initramfs, err = readInitramfs(l.initramfs); err != nil {
 			return err
 		}
 	} else {
@@ -149,20 +164,56 @@ func (l *loading) run(ctx context.Context, c *command) error {
 	}
 	c.step("checking: kernel %s, initramfs %s%s, reserved memory %s",
 		ui.Bytes(kernel.Image.ImageSize), ui.Bytes(uint64(len(initramfs))), with, ui.Bytes(machine.CrashSize))
-	plan, err := load.Make(machine, kernel, initramfs, opts)
+	plan, err := l.load(c, machine, kernel, initramfs, opts)
 	if err != nil {
 		return err
 	}
 	if env != nil {
 		plan.Warnings = append(plan.Warnings, env.Missing...)
 	}
-	if !l.dryRun {
-		c.step("loading %d segments", len(plan.Segments))
-		if err := load.Execute(plan); err != nil {
-			return err
+	return l.say(c, plan, env)
+}
+
+// options are what the flags say about any load.
+func (l *loading) options() (*load.Options, error) {
+	method, err := load.ParseMethod(l.method)
+	if err != nil {
+		return nil, err
+	}
+	opts := &load.Options{Append: l.append, Method: method}
+	if l.hasCmdline {
+		opts.Cmdline = &l.cmdline
+	}
+	if opts.Seed, err = load.FreshSeed(); err != nil {
+		return nil, err
+	}
+	if l.dtb != "" {
+		if opts.DTB, err = os.ReadFile(l.dtb); err != nil {
+			return nil, err
 		}
 	}
-	return l.say(c, plan, env)
+	return opts, nil
+}
+
+// load plans and, unless that is all that is wanted, loads; by the other system
+// call if the first cannot do it.
+func (l *loading) load(c *command, m *host.Machine, kernel *load.Kernel, initramfs []byte, opts *load.Options) (*load.Plan, error) {
+	plan, err := load.Make(m, kernel, initramfs, opts)
+	if err != nil || l.dryRun {
+		return plan, err
+	}
+	c.step("loading %d segments with %s", len(plan.Segments), plan.Method.Call())
+	err = load.Execute(plan)
+	if method, why, ok := plan.Otherwise(err, opts); ok {
+		c.step("%s; trying the other system call", why)
+		again := *opts
+		again.Method = method
+		if plan, err2 := load.Make(m, kernel, initramfs, &again); err2 == nil {
+			plan.Why = why
+			return plan, load.Execute(plan)
+		}
+	}
+	return plan, err
 }
 
 // machine reads the facts, and records them if that is wanted.
@@ -202,14 +253,7 @@ func findKernel(release string) (string, error) {
 		"/lib/modules/" + release + "/vmlinuz",
 		"/usr/lib/modules/" + release + "/Image",
 	}
-	for _, name := range candidates {
-		if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() {
-			return name, nil
-		}
-	}
-	return "", ui.Hint(fmt.Errorf("no image of the running kernel %s: %w", release, fs.ErrNotExist),
-		"looked for "+strings.Join(candidates, ", "),
-		"name it with --kernel FILE")
+	return findFile(candidates, "no image of the running kernel "+release, "name it with --kernel FILE")
 }
 
 func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load.Kernel) (*crashenv.Environment, error) {
@@ -267,12 +311,16 @@ func (l *loading) say(c *command, plan *load.Plan, env *crashenv.Environment) er
 	for _, w := range plan.Warnings {
 		fmt.Fprintf(c.stderr, "panicroom: warning: %s\n", w)
 	}
-	where := "the given initramfs"
-	if env != nil {
-		where = fmt.Sprintf("%s (%s %s)", env.Plan.Target.Path, env.Plan.Target.Type, env.Plan.Target.UUID)
-	}
 	fmt.Fprintf(c.stdout, "loaded %s\n", plan.Kernel.Path)
-	fmt.Fprintf(c.stdout, "crashes go to %s\n", where)
+	if plan.Purpose == load.ForReboot {
+		_, err := fmt.Fprintln(c.stdout, "to start it: panicroom reboot --kexec")
+		return err
+	}
+	where := "where the given initramfs puts them"
+	if env != nil {
+		where = fmt.Sprintf("to %s (%s %s)", env.Plan.Target.Path, env.Plan.Target.Type, env.Plan.Target.UUID)
+	}
+	fmt.Fprintf(c.stdout, "crashes go %s\n", where)
 	_, err := fmt.Fprintf(c.stdout, "%s of memory are in the dump's headers; %s of %s reserved are free for saving it\n",
 		ui.Bytes(plan.DumpSize()), ui.Bytes(plan.Room.Free), ui.Bytes(plan.Room.Reserved))
 	return err

@@ -40,6 +40,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	err = needsRoot(err, os.Geteuid() == 0)
 	code := exitCode(err)
+	if _, ok := errors.AsType[answered](err); ok {
+		return code
+	}
 	if c.json {
 		// Programs that asked for JSON get their errors as JSON, where they
 		// look for the answer.
@@ -51,6 +54,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	ui.WriteError(stderr, "panicroom", err)
 	return code
 }
+
+// answered is an error that the answer on standard output has told already; only
+// the exit code is left to give.
+type answered struct{ error }
+
+func (a answered) Unwrap() error { return a.error }
 
 // errCanceled is what a question answered with no, or ^C, ends in.
 var errCanceled = errors.New("canceled, nothing was done")

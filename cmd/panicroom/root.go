@@ -40,6 +40,8 @@ dead kernel's memory, says what happened, and brings the machine back.`,
 	root.AddCommand(
 		newLoad(c),
 		newUnload(c),
+		newStatus(c),
+		newReboot(c),
 		newCrash(c),
 		newSave(c),
 		newReport(c),

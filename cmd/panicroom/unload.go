@@ -10,15 +10,23 @@ import (
 )
 
 func newUnload(c *command) *cobra.Command {
-	return &cobra.Command{
+	var reboot bool
+	cmd := &cobra.Command{
 		Use:   "unload",
 		Short: "take the panic kernel out of reserved memory",
 		Long: `Take the panic kernel out of reserved memory. A panic from now on leaves no
-dump. The memory stays reserved.`,
+dump. The memory stays reserved.
+
+With --reboot, take out the kernel that "panicroom load --reboot" has put in
+place instead.`,
 		Example: "  panicroom unload",
 		Args:    args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			if err := load.Unload(); err != nil {
+			purpose, says := load.ForCrash, "unloaded: a panic from now on leaves no dump"
+			if reboot {
+				purpose, says = load.ForReboot, "unloaded: a restart goes through the firmware"
+			}
+			if err := load.Unload(purpose); err != nil {
 				return err
 			}
 			if c.json {
@@ -26,8 +34,10 @@ dump. The memory stays reserved.`,
 					Loaded bool `json:"loaded"`
 				}{false})
 			}
-			_, err := fmt.Fprintln(c.stdout, "unloaded: a panic from now on leaves no dump")
+			_, err := fmt.Fprintln(c.stdout, says)
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&reboot, "reboot", false, "the kernel to reboot into")
+	return cmd
 }

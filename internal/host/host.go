@@ -66,9 +66,10 @@ type Machine struct {
 	KexecLoaded  bool   `json:"kexec_loaded"` // a kernel to reboot into is in place
 	NoKexec      bool   `json:"no_kexec"`     // the kernel has no support for panic kernels
 	LoadDisabled bool   `json:"load_disabled"`
-	LimitPanic   int    `json:"limit_panic"` // loads of a panic kernel still allowed, or Unlimited
-	Lockdown     string `json:"lockdown"`    // "none", "integrity", "confidentiality" or ""
-	NoSysrq      bool   `json:"no_sysrq"`    // no /proc/sysrq-trigger
+	LimitPanic   int    `json:"limit_panic"`  // loads of a panic kernel still allowed, or Unlimited
+	LimitReboot  int    `json:"limit_reboot"` // the same for a kernel to reboot into
+	Lockdown     string `json:"lockdown"`     // "none", "integrity", "confidentiality" or ""
+	NoSysrq      bool   `json:"no_sysrq"`     // no /proc/sysrq-trigger
 
 	// Symbols are addresses of the running kernel: _text, _end, swapper_pg_dir;
 	// as far as they are known.
@@ -306,10 +307,15 @@ func (r *reader) kexec(m *Machine) error {
 	} else {
 		m.unknown("kernel.kexec_load_disabled", err)
 	}
-	m.LimitPanic = Unlimited
-	if s, err := r.text("proc/sys/kernel/kexec_load_limit_panic"); err == nil {
-		if m.LimitPanic, err = strconv.Atoi(s); err != nil {
-			return fmt.Errorf("/proc/sys/kernel/kexec_load_limit_panic: %q: %w", s, ErrCorrupt)
+	for _, l := range []struct {
+		name  string
+		limit *int
+	}{{"kexec_load_limit_panic", &m.LimitPanic}, {"kexec_load_limit_reboot", &m.LimitReboot}} {
+		*l.limit = Unlimited
+		if s, err := r.text("proc/sys/kernel/" + l.name); err == nil {
+			if *l.limit, err = strconv.Atoi(s); err != nil {
+				return fmt.Errorf("/proc/sys/kernel/%s: %q: %w", l.name, s, ErrCorrupt)
+			}
 		}
 	}
 	// The mode in force stands in brackets: "none [integrity] confidentiality".

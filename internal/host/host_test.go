@@ -161,7 +161,7 @@ func TestRead(t *testing.T) {
 		Online:     []int{0},
 		CrashNotes: []Note{{0, 0xfddc3600, 408}, {3, 0xfdde3600, 408}},
 		VMCoreInfo: Range{0x88ed0000, 0x88ed1024},
-		CrashSize:  128 << 20, KexecLoaded: true, LimitPanic: 7, Lockdown: "integrity",
+		CrashSize:  128 << 20, KexecLoaded: true, LimitPanic: 7, LimitReboot: Unlimited, Lockdown: "integrity",
 		Symbols: map[string]uint64{"_text": 0xffffffff80002000, "_end": 0xffffffff81e6b000,
 			"swapper_pg_dir": 0xffffffff81c00000},
 		PageTable: 0x81e00000,

@@ -3,6 +3,7 @@ package host
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"io"
 	"io/fs"
@@ -143,27 +144,44 @@ var configOptions = []string{
 	"CONFIG_RANDOMIZE_BASE", "CONFIG_CMA_SIZE_MBYTES", "CONFIG_STRICT_KERNEL_RWX", "CONFIG_RISCV_BOOT_SPINWAIT",
 }
 
-// config reads the options of the running kernel from /boot.
+// config reads the options of the running kernel, from where distributions put
+// them or from the kernel itself (CONFIG_IKCONFIG_PROC).
 func (r *reader) config(m *Machine) {
+	keep := r.kept
+	r.kept = nil // the whole file is large
+	defer func() { r.kept = keep }()
+	names := []string{"boot/config-" + m.Release, "usr/lib/modules/" + m.Release + "/config", "lib/modules/" + m.Release + "/config"}
 	var b []byte
 	err := fs.ErrNotExist
-	for _, name := range []string{"boot/config-" + m.Release, "usr/lib/modules/" + m.Release + "/config", "lib/modules/" + m.Release + "/config"} {
+	for _, name := range append(names, "proc/config.gz") {
 		if !fs.ValidPath(name) {
-			break
+			continue
 		}
-		keep := r.kept
-		r.kept = nil // the whole file is large
-		if b, err = r.file(name, maxConfig); err == nil {
-			m.Config = parseConfig(b)
-			if keep != nil {
-				keep(name, formatConfig(m.Config))
+		if b, err = r.file(name, maxConfig); err != nil {
+			continue
+		}
+		if strings.HasSuffix(name, ".gz") {
+			// A recorded machine has the plain text.
+			name = names[0]
+			if b, err = gunzip(b, maxConfig); err != nil {
+				break
 			}
-			r.kept = keep
-			return
 		}
-		r.kept = keep
+		m.Config = parseConfig(b)
+		if keep != nil {
+			keep(name, formatConfig(m.Config))
+		}
+		return
 	}
 	m.unknown("configuration of the kernel", err)
+}
+
+func gunzip(b []byte, limit int64) ([]byte, error) {
+	z, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(z, limit))
 }
 
 func parseConfig(b []byte) map[string]string {

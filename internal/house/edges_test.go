@@ -70,6 +70,7 @@ var edges = []struct{ from, to, because string }{
 	{"load", "internal/ui", "hints in errors"},
 	{"load", "internal/fdt", "the panic kernel gets an edited device tree"},
 	{"load", "internal/host", "the plan is a pure function of the machine's facts"},
+	{"load", "internal/seal", "the panic kernel can see whether it was loaded as planned"},
 	{"load", "internal/kimage", "what is loaded is checked first"},
 
 	{"capture", "vmcore", "memory goes from one dump format into another"},

@@ -30,6 +30,15 @@ const (
 	RebootRestart RebootCommand = iota
 	RebootPowerOff
 	RebootHalt
+	// RebootKexec starts the kernel that kexec_load put into the reboot slot.
+	RebootKexec
+)
+
+// Flags of kexec_file_load(2), include/uapi/linux/kexec.h.
+const (
+	KexecFileUnload      = 1
+	KexecFileOnCrash     = 2
+	KexecFileNoInitramfs = 4
 )
 
 // FSInfo is what statfs(2) tells about a filesystem, in bytes.

@@ -45,3 +45,44 @@ func KexecLoad(entry uint64, segments []KexecSegment, flags uint64) error {
 	}
 	return nil
 }
+
+// KexecFileLoad calls kexec_file_load(2): the kernel reads both files from
+// their beginnings and copies them before the call returns. initrd is nil for
+// none, with [KexecFileNoInitramfs] among the flags.
+func KexecFileLoad(kernel, initrd *os.File, cmdline string, flags int) error {
+	k, i := -1, -1
+	if kernel != nil { // nil to unload
+		k = int(kernel.Fd())
+	}
+	if initrd != nil {
+		i = int(initrd.Fd())
+	}
+	err := unix.KexecFileLoad(k, i, cmdline, flags)
+	runtime.KeepAlive(kernel)
+	runtime.KeepAlive(initrd)
+	if err != nil {
+		return os.NewSyscallError("kexec_file_load", err)
+	}
+	return nil
+}
+
+// Memfd makes a file of size bytes that lies in memory and has no name in any
+// directory (memfd_create(2)), and maps it to be written. Nobody else can open
+// it. The mapping stays when the file is closed; [Munmap] ends it.
+func Memfd(name string, size int) (*os.File, []byte, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if err := f.Truncate(int64(size)); err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	b, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		f.Close()
+		return nil, nil, os.NewSyscallError("mmap", err)
+	}
+	return f, b, nil
+}

@@ -59,6 +59,8 @@ func Reboot(cmd RebootCommand) error {
 	switch cmd {
 	case RebootPowerOff:
 		c = unix.LINUX_REBOOT_CMD_POWER_OFF
+	case RebootKexec:
+		c = unix.LINUX_REBOOT_CMD_KEXEC
 	case RebootHalt:
 		c = unix.LINUX_REBOOT_CMD_HALT
 	default:

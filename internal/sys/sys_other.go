@@ -21,6 +21,8 @@ const (
 // Each function below is documented in the files for Linux.
 
 func KexecLoad(uint64, []KexecSegment, uint64) error     { return ErrNotSupportedOnOS }
+func KexecFileLoad(_, _ *os.File, _ string, _ int) error { return ErrNotSupportedOnOS }
+func Memfd(string, int) (*os.File, []byte, error)        { return nil, nil, ErrNotSupportedOnOS }
 func MmapRead(*os.File, int64, int) ([]byte, error)      { return nil, ErrNotSupportedOnOS }
 func Munmap([]byte) error                                { return ErrNotSupportedOnOS }
 func Mount(_, _, _ string, _ MountFlags, _ string) error { return ErrNotSupportedOnOS }
