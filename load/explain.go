@@ -109,7 +109,7 @@ func explain(by Method, err error, log []string) explanation {
 	case is(syscall.EINVAL), is(syscall.ENOEXEC):
 		return explanation{"the kernel does not know this kind of image, or could not finish its plan for it",
 			[]string{"use the other system call: panicroom load --method load", "see what the kernel says: dmesg | tail"}}
-	case is(syscall.EKEYREJECTED), is(syscall.ENOKEY):
+	case is(eKeyRejected), is(eNoKey):
 		return explanation{"the image is not signed with a key that the kernel trusts",
 			[]string{"sign the kernel image, or use the other system call: panicroom load --method load"}}
 	case is(syscall.ENOMEM):
@@ -117,6 +117,13 @@ func explain(by Method, err error, log []string) explanation {
 	}
 	return explanation{"", see}
 }
+
+// Errors of signature checks; other systems do not name them
+// (include/uapi/asm-generic/errno.h).
+const (
+	eNoKey       = syscall.Errno(126)
+	eKeyRejected = syscall.Errno(129)
+)
 
 // kexecLines keeps the lines of a log that may be about kexec: others log
 // meanwhile too.
