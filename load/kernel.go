@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/panicroom-kdump/panicroom/internal/host"
 	"github.com/panicroom-kdump/panicroom/internal/kimage"
@@ -13,20 +12,19 @@ import (
 // Kernel is the image of a panic kernel, looked into once.
 type Kernel struct {
 	Path  string // for messages, may be ""
-	Data  []byte // at least the Image.FileSize bytes that are loaded
 	Image *kimage.Image
 
 	store *store // that Data lies in, or nil
 }
 
 // form says what the file was.
-func (k *Kernel) form() string { return string(k.Image.Kind) }
+func (k *Kernel) form() string { return k.Image.Form() }
 
 // data is what lies in memory from the kernel's first byte on.
-func (k *Kernel) data() []byte { return k.Data[:k.Image.FileSize] }
+func (k *Kernel) data() []byte { return k.Image.Data }
 
 // entry is the offset of the first instruction.
-func (k *Kernel) entry() uint64 { return 0 }
+func (k *Kernel) entry() uint64 { return k.Image.Entry }
 
 // Close frees the memory of the image. A plan made with it cannot be executed
 // after that.
@@ -40,32 +38,25 @@ func (k *Kernel) Close() error {
 // OpenKernel reads the image in a file. What is no whole kernel image is a
 // [*RuleError].
 func OpenKernel(path string) (*Kernel, error) {
-	f, image, err := kimage.Open(path)
-	if err != nil {
-		return nil, imageError(err)
-	}
-	defer f.Close()
-	k := &Kernel{Path: path, Image: image, store: &store{}}
-	if k.Data, err = k.store.alloc(int(image.FileSize)); err != nil {
-		return nil, fmt.Errorf("kernel image %s: %w", path, err)
-	}
-	if _, err := io.ReadFull(io.NewSectionReader(f, 0, int64(image.FileSize)), k.Data); err != nil {
+	k := &Kernel{Path: path, store: &store{}}
+	var err error
+	if k.Image, err = kimage.Open(path, &kimage.Options{Alloc: k.store.alloc}); err != nil {
 		k.Close()
-		return nil, fmt.Errorf("kernel image %s: %w", path, err)
+		return nil, imageError(err)
 	}
 	return k, nil
 }
 
 // NewKernel is [OpenKernel] for the contents of a file.
 func NewKernel(path string, data []byte) (*Kernel, error) {
-	image, err := kimage.Inspect(bytes.NewReader(data), int64(len(data)))
+	image, err := kimage.Inspect(bytes.NewReader(data), int64(len(data)), nil)
 	if err != nil {
 		if e, ok := errors.AsType[*kimage.Error](err); ok {
 			e.Path = path
 		}
 		return nil, imageError(err)
 	}
-	return &Kernel{Path: path, Data: data, Image: image}, nil
+	return &Kernel{Path: path, Image: image}, nil
 }
 
 // imageError makes what was recognised instead of a kernel a broken rule.

@@ -2,54 +2,36 @@ package kimage
 
 import (
 	"bytes"
-	"fmt"
-	"io"
 	"strings"
 )
 
 const (
 	bannerStart = "Linux version "
 	maxBanner   = 512 // bytes; Debian's has 260
-	window      = 256 << 10
 )
 
 // findBanner looks for linux_banner (init/version-timestamp.c, 6.12), which the
 // kernel prints as its first line: "Linux version RELEASE (BUILDER) (COMPILER)
 // #BUILD ...\n". An image may hold a second one, made before the build got its
 // number ("# SMP", init/version.c): that one is taken only for want of a better.
-// Empty when there is none. It reads r once, in constant memory.
-func findBanner(r io.Reader) (string, error) {
+// Empty when there is none.
+func findBanner(data []byte) string {
 	var unnumbered string
-	buf := make([]byte, 0, window+maxBanner)
 	for {
-		n, err := io.ReadFull(r, buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		last := err == io.EOF || err == io.ErrUnexpectedEOF
-		if err != nil && !last {
-			return "", fmt.Errorf("looking for the version: %w", err)
+		i := bytes.Index(data, []byte(bannerStart))
+		if i < 0 {
+			return unnumbered
 		}
-		for at := 0; ; {
-			i := bytes.Index(buf[at:], []byte(bannerStart))
-			if i < 0 {
-				break
+		data = data[i:]
+		if b, ok := bannerIn(data[:min(len(data), maxBanner)]); ok {
+			if numbered(b) {
+				return b
 			}
-			at += i
-			if b, ok := bannerIn(buf[at:min(len(buf), at+maxBanner)]); ok {
-				if numbered(b) {
-					return b, nil
-				}
-				if unnumbered == "" {
-					unnumbered = b
-				}
+			if unnumbered == "" {
+				unnumbered = b
 			}
-			at += len(bannerStart)
 		}
-		if last {
-			return unnumbered, nil
-		}
-		// A banner may lie across the border; one that does not is met
-		// again, which changes nothing.
-		buf = buf[:copy(buf, buf[len(buf)-maxBanner:])]
+		data = data[len(bannerStart):]
 	}
 }
 

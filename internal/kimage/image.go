@@ -1,25 +1,23 @@
 package kimage
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 )
 
-// Kind is the form of a kernel file.
+// Kind is the form of a kernel.
 type Kind string
 
 const (
 	Unknown    Kind = ""
-	Flat       Kind = "Image"   // flat riscv or arm64 Image
-	ELF        Kind = "vmlinux" // ELF
-	BzImage    Kind = "bzImage" // x86
-	ZBoot      Kind = "zboot"   // EFI program with a compressed Image inside
-	UKI        Kind = "UKI"     // unified kernel image: EFI program with a kernel as section
-	Compressed Kind = "compressed"
+	Flat       Kind = "Image"      // flat riscv or arm64 Image
+	ELF        Kind = "vmlinux"    // ELF
+	BzImage    Kind = "bzImage"    // x86
+	ZBoot      Kind = "zboot"      // EFI program with a compressed Image inside
+	UKI        Kind = "UKI"        // unified kernel image: EFI program with a kernel as section
+	Compressed Kind = "compressed" // one of the codecs
 )
 
 // Machine is an architecture by its ELF number (e_machine).
@@ -53,19 +51,56 @@ func (m Machine) String() string {
 	return fmt.Sprintf("machine %d", uint16(m))
 }
 
-// Image describes a kernel that can be loaded.
+// Layer is something that an image was in.
+type Layer struct {
+	Kind Kind `json:"kind"` // Compressed, ZBoot or UKI
+	// Codec names the compression of a Compressed layer: gzip, xz, lzma,
+	// bzip2, lz4, lzo or zstd.
+	Codec string `json:"codec,omitempty"`
+	// Size in bytes, 0 if only reading it would tell.
+	Size uint64 `json:"size,omitempty"`
+}
+
+func (l Layer) String() string {
+	if l.Codec != "" {
+		return l.Codec
+	}
+	return string(l.Kind)
+}
+
+// Relocations tells whether a kernel can move itself to where it lies.
+type Relocations string
+
+const (
+	// RelocationsUnknown: a flat Image does not show it. If it needs
+	// relocations they are in it.
+	RelocationsUnknown  Relocations = ""
+	RelocationsFixed    Relocations = "fixed"    // not a relocatable kernel: needs none
+	RelocationsPresent  Relocations = "present"  // needs them and has them
+	RelocationsStripped Relocations = "stripped" // needs them and has lost them: will hang
+)
+
+// Image is a kernel that can be loaded, as one piece of memory.
 type Image struct {
-	Kind    Kind    `json:"kind"`
+	// Kind is the innermost form: [Flat] or [ELF].
+	Kind Kind `json:"kind"`
+	// Layers are what it was in, outermost first.
+	Layers  []Layer `json:"layers,omitempty"`
 	Machine Machine `json:"machine"`
-	// TextOffset is where the image wants to lie above a 2 MiB boundary of
-	// RAM, in bytes: 0x200000 on riscv64.
-	TextOffset uint64 `json:"text_offset"`
+	// Data is the memory from the beginning of the image on, FileSize bytes.
+	// It lies in what [Options.Alloc] gave.
+	Data []byte `json:"-"`
+	// FileSize is len(Data): bufsz of its segment.
+	FileSize uint64 `json:"file_size"`
 	// ImageSize is the memory that the image takes, in bytes, .bss included:
 	// memsz of its segment.
 	ImageSize uint64 `json:"image_size"`
-	// FileSize is how many bytes of the file are the image: bufsz of its
-	// segment. What follows (a signature) is not to be loaded.
-	FileSize uint64 `json:"file_size"`
+	// Entry is the first instruction as an offset into Data; 0 on riscv64,
+	// whose header is code.
+	Entry uint64 `json:"entry"`
+	// TextOffset is where the image wants to lie above a 2 MiB boundary of
+	// RAM, in bytes: 0x200000 on riscv64.
+	TextOffset uint64 `json:"text_offset"`
 	// Flags of the header; bit 0 is big endian.
 	Flags uint64 `json:"flags"`
 	// Version of the header, major << 16 | minor.
@@ -73,136 +108,108 @@ type Image struct {
 	// EFI tells that the image is a PE program too, so that FileSize is
 	// known from its section table and not from the length of the file.
 	EFI bool `json:"efi"`
+	// Relocations of a vmlinux.
+	Relocations Relocations `json:"relocations,omitempty"`
 	// Banner is the kernel's own "Linux version ..." without line end;
-	// Release its second word, as in uname -r. Empty when not found.
+	// Release its third word, as in uname -r. Empty when not found.
 	Banner  string `json:"banner,omitempty"`
 	Release string `json:"release,omitempty"`
+	// Unified is what else was in a unified kernel image, nil without one.
+	Unified *Unified `json:"unified,omitempty"`
 }
 
-// The header of arch/riscv/include/asm/image.h, little endian.
-const (
-	headerSize  = 64
-	textOffset  = 0x200000           // rv64 in S-mode; 0x400000 rv32, 0 M-mode
-	magicRISCV  = 0x0000005643534952 // "RISCV", deprecated but written
-	magic2RISCV = 0x05435352         // "RSC\x05" at 0x38
-	magic2ARM64 = 0x644d5241         // "ARM\x64" at 0x38
-	// The whole kernel lives in the last 2 GiB of addresses.
-	maxImageSize = 2 << 30
-)
+// Form names the form and what it was in, from the outside in: "Image", "gzip,
+// vmlinux".
+func (img *Image) Form() string {
+	var form string
+	for _, l := range img.Layers {
+		form += l.String() + ", "
+	}
+	return form + string(img.Kind)
+}
 
-// Open opens and inspects a file. The caller closes it.
-func Open(path string) (*os.File, *Image, error) {
+// Unified is what a unified kernel image has beside its kernel (the UAPI group's
+// specification of it; systemd-stub(7)). What it does not have is empty.
+type Unified struct {
+	Cmdline    string `json:"cmdline,omitempty"`
+	Uname      string `json:"uname,omitempty"`      // release of the kernel
+	OSRelease  string `json:"os_release,omitempty"` // as in /etc/os-release
+	Initrd     []byte `json:"-"`
+	InitrdSize uint64 `json:"initrd_size,omitempty"`
+	DTB        []byte `json:"-"`
+	DTBSize    uint64 `json:"dtb_size,omitempty"`
+}
+
+// Options are wishes for [Open]. nil stands for none.
+type Options struct {
+	// Alloc gives the memory that Data shall lie in: size bytes of zeros. It
+	// is called at most once; Data may turn out shorter. nil stands for make.
+	Alloc func(size int) ([]byte, error)
+	// Force accepts a vmlinux without its relocations.
+	Force bool
+}
+
+// Open reads the kernel in a file, through all layers around it. What is no
+// whole riscv64 kernel is an [*Error].
+func Open(path string, opts *Options) (*Image, error) {
 	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("kernel image: %w", err)
-	}
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		err = &Error{Err: ErrNotKernel, Detail: "not a regular file", Path: path, hints: []string{whereKernelsAre}}
-	}
-	var img *Image
-	if err == nil {
-		img, err = Inspect(f, st.Size())
-	}
-	if err != nil {
-		f.Close()
-		var e *Error
-		if errors.As(err, &e) {
-			e.Path = path
-			return nil, nil, err
-		}
-		return nil, nil, fmt.Errorf("kernel image %s: %w", path, err)
-	}
-	return f, img, nil
-}
-
-// Inspect says what the kernel image of size bytes in r is. It fails with an
-// [*Error] for whatever is not a whole riscv64 Image.
-func Inspect(r io.ReaderAt, size int64) (*Image, error) {
-	head := make([]byte, max(0, min(size, headBytes)))
-	if _, err := r.ReadAt(head, 0); err != nil && err != io.EOF {
-		return nil, fmt.Errorf("header of the kernel image: %w", err)
-	}
-	if err := recognise(head, size); err != nil {
-		return nil, err
-	}
-	img := &Image{
-		Kind:       Flat,
-		Machine:    RISCV,
-		TextOffset: binary.LittleEndian.Uint64(head[0x08:]),
-		ImageSize:  binary.LittleEndian.Uint64(head[0x10:]),
-		Flags:      binary.LittleEndian.Uint64(head[0x18:]),
-		Version:    binary.LittleEndian.Uint32(head[0x20:]),
-	}
-	if err := img.check(); err != nil {
-		return nil, err
-	}
-	if err := img.measure(head, size); err != nil {
-		return nil, err
-	}
-	banner, err := findBanner(io.NewSectionReader(r, 0, int64(img.FileSize)))
 	if err != nil {
 		return nil, fmt.Errorf("kernel image: %w", err)
 	}
-	img.Banner = banner
-	img.Release = release(banner)
+	defer f.Close()
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = &Error{Err: ErrNotKernel, Detail: "not a regular file", hints: []string{whereKernelsAre}}
+	}
+	var img *Image
+	if err == nil {
+		img, err = Inspect(f, st.Size(), opts)
+	}
+	if err == nil {
+		return img, nil
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		e.Path = path
+		e.hints = append(siblings(e, path), e.hints...)
+		return nil, err
+	}
+	return nil, fmt.Errorf("kernel image %s: %w", path, err)
+}
+
+// Inspect is [Open] for the size bytes in r.
+func Inspect(r io.ReaderAt, size int64, opts *Options) (*Image, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	f := &file{at: r}
+	o := &opener{opts: opts, file: f, size: max(0, size), budget: maxUnpacked}
+	img, err := o.open(fileSource(f, o.size))
+	if f.err != nil {
+		// Whatever it was taken for further up.
+		return nil, fmt.Errorf("reading the kernel image: %w", f.err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	img.Layers = o.layers
+	img.Unified = o.unified
+	img.FileSize = uint64(len(img.Data))
+	img.Banner = findBanner(img.Data)
+	img.Release = release(img.Banner)
 	return img, nil
 }
 
-// check refuses what the header itself says cannot run here.
-func (img *Image) check() error {
-	refuse := func(hint, format string, args ...any) error {
-		return &Error{Err: ErrNotLoadable, Kind: Flat, Machine: RISCV, Detail: fmt.Sprintf(format, args...), hints: []string{hint}}
-	}
-	switch {
-	case img.Flags&1 != 0:
-		return refuse(whereKernelsAre, "big-endian Image (flags %#x)", img.Flags)
-	case img.Version>>16 != 0 || img.Version&0xffff < 2:
-		return refuse("%.0suse a kernel of 5.6 or later", "Image header version %d.%d is older than 0.2", img.Version>>16, img.Version&0xffff)
-	case img.TextOffset == 0:
-		return refuse("%.0sbuild the kernel without CONFIG_RISCV_M_MODE and CONFIG_XIP_KERNEL", "Image for M-mode (text_offset 0)")
-	case img.TextOffset != textOffset:
-		return refuse(whereKernelsAre, "text_offset is %#x, a riscv64 kernel has %#x", img.TextOffset, uint64(textOffset))
-	case img.ImageSize < headerSize || img.ImageSize > maxImageSize:
-		return refuse(whereKernelsAre, "image_size of %d bytes is not between %d and %d", img.ImageSize, headerSize, maxImageSize)
-	}
-	return nil
+// file remembers what went wrong below all layers: that is no fault of the
+// image.
+type file struct {
+	at  io.ReaderAt
+	err error
 }
 
-// measure sets FileSize, or finds that the file is too short for it.
-func (img *Image) measure(head []byte, size int64) error {
-	truncated := func(format string, args ...any) error {
-		return &Error{Err: ErrTruncated, Kind: Flat, Machine: RISCV, Detail: fmt.Sprintf(format, args...), hints: []string{
-			"copy or install the kernel again, and see that its disk is not full: ls -l %[1]s; df %[1]s",
-		}}
+func (f *file) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.at.ReadAt(p, off)
+	if err != nil && err != io.EOF {
+		f.err = err
 	}
-	if !bytes.HasPrefix(head, []byte("MZ")) {
-		// Only the length of the file tells how long the image is: .bss has
-		// no bytes, so nothing is wrong with a file shorter than ImageSize.
-		img.FileSize = min(uint64(size), img.ImageSize)
-		return nil
-	}
-	pe, err := readPE(head)
-	if err != nil {
-		return &Error{Err: ErrNotKernel, Kind: Flat, Machine: RISCV,
-			Detail: fmt.Sprintf("EFI program with a broken header: %v", err), hints: []string{whereKernelsAre}}
-	}
-	if pe == nil || pe.cut {
-		return truncated("%d bytes do not even hold the headers", size)
-	}
-	if m := pe.machine; m != peRISCV64 {
-		return &Error{Err: ErrWrongMachine, Kind: Flat,
-			Detail: fmt.Sprintf("riscv Image with PE machine %#x instead of %#x (riscv64)", m, peRISCV64), hints: []string{whereKernelsAre}}
-	}
-	end := pe.end()
-	if end > img.ImageSize || end < headerSize {
-		return &Error{Err: ErrNotKernel, Kind: Flat, Machine: RISCV,
-			Detail: fmt.Sprintf("PE sections end at %d, outside of the image of %d bytes", end, img.ImageSize), hints: []string{whereKernelsAre}}
-	}
-	if end > uint64(size) {
-		return truncated("the file has %d bytes, its sections end at %d: %d are missing", size, end, end-uint64(size))
-	}
-	img.EFI = true
-	img.FileSize = end
-	return nil
+	return n, err
 }

@@ -22,8 +22,17 @@ type peHeader struct {
 
 type peSection struct {
 	name    string
+	memSize uint32 // VirtualSize
 	rawSize uint32 // SizeOfRawData
 	rawAt   uint32 // PointerToRawData
+}
+
+// size is that of the data, without what pads it in the file.
+func (s peSection) size() uint32 {
+	if s.memSize == 0 {
+		return s.rawSize
+	}
+	return min(s.memSize, s.rawSize)
 }
 
 // readPE reads the header of a PE program from the first bytes of its file.
@@ -59,6 +68,7 @@ func readPE(head []byte) (*peHeader, error) {
 		name, _, _ := bytes.Cut(s[:8], []byte{0})
 		pe.sections = append(pe.sections, peSection{
 			name:    string(name),
+			memSize: binary.LittleEndian.Uint32(s[8:]),
 			rawSize: binary.LittleEndian.Uint32(s[16:]),
 			rawAt:   binary.LittleEndian.Uint32(s[20:]),
 		})
