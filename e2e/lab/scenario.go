@@ -56,6 +56,10 @@ type Scenario struct {
 	// for their crash kernel at StockInitrd.
 	Stock *Stock
 
+	// Next are the steps of a kernel that the first one starts by kexec; an
+	// initramfs that plays them lies at NextInitrd. It has the same programs.
+	Next []script.Step
+
 	// KeepRAM keeps the machine's memory as it was at the end in Outcome.RAM:
 	// outside the crash kernel's own memory that is the dead kernel's.
 	KeepRAM bool
@@ -68,6 +72,9 @@ type Scenario struct {
 
 // DiskSerial is the serial of the disk of a scenario.
 const DiskSerial = "crash"
+
+// NextInitrd is where the guest has the initramfs that plays Scenario.Next.
+const NextInitrd = "/next-initrd"
 
 // CrashDir is where the guest has the disk.
 const CrashDir = "/var/crash"
@@ -153,7 +160,7 @@ func (s *Scenario) Run(ctx context.Context) (*Outcome, error) {
 		return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
 	}
 	o.Exit, err = m.Wait()
-	for _, f := range append([]string{"initramfs"}, firmwareFiles...) {
+	for _, f := range append([]string{"initramfs", "next-initrd"}, firmwareFiles...) {
 		os.Remove(filepath.Join(o.Dir, f))
 	}
 	o.Lines = m.Lines()
@@ -268,6 +275,11 @@ func (s *Scenario) config(ctx context.Context, o *Outcome) (*vm.Config, error) {
 			return nil, err
 		}
 	}
+	if s.Next != nil {
+		if err := s.next(o, root, play); err != nil {
+			return nil, err
+		}
+	}
 	if err := root.script(play); err != nil {
 		return nil, err
 	}
@@ -291,6 +303,21 @@ func (s *Scenario) modules(root *initramfs) ([]string, error) {
 		paths = append(paths, at)
 	}
 	return paths, nil
+}
+
+// next puts an initramfs into root that is the same but for the steps.
+func (s *Scenario) next(o *Outcome, root *initramfs, first *script.Script) error {
+	next := newInitramfs()
+	maps.Copy(next.files, root.files)
+	maps.Copy(next.links, root.links)
+	play := *first
+	play.Steps = s.Next
+	if err := next.script(&play); err != nil {
+		return err
+	}
+	path := filepath.Join(o.Dir, "next-initrd")
+	root.files[NextInitrd] = path
+	return next.save(path)
 }
 
 // stock puts the stock tools into root, and the initramfs of their crash kernel.
