@@ -3,6 +3,7 @@ package crashenv
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -61,6 +62,9 @@ type Environment struct {
 	// Unpacked is the memory that the initramfs takes once the kernel has
 	// unpacked it, in bytes. For a moment both are in memory.
 	Unpacked uint64
+	// Seal is the SHA-256 of the plan as it was packed; the Plan has those of
+	// the other files.
+	Seal [sha256.Size]byte
 	// Cmdline is what the environment needs on the command line.
 	Cmdline []Param
 	// Missing tells what could not be found and may not be needed, for people.
@@ -387,6 +391,11 @@ func (b *builder) pack() error {
 			return err
 		}
 		b.env.Plan.Modules = append(b.env.Plan.Modules, pm)
+		sum := sha256.Sum256(data)
+		b.env.Plan.Files = append(b.env.Plan.Files, newFile(pm.File, int64(len(data)), sum[:]))
+	}
+	if err := b.packInit(a, executable, info.Size()); err != nil {
+		return err
 	}
 	if err := b.env.Plan.check(); err != nil {
 		return err
@@ -405,16 +414,30 @@ func (b *builder) pack() error {
 	if err := errors.Join(a.CharDevice("/dev/console", 0o600, 5, 1), a.CharDevice("/dev/null", 0o666, 1, 3)); err != nil {
 		return err
 	}
+	b.env.Seal = sha256.Sum256(text)
 	if err := a.File(planFile, 0o600, int64(len(text)), bytes.NewReader(text)); err != nil {
-		return err
-	}
-	if err := a.File("/init", 0o755, info.Size(), executable); err != nil {
 		return err
 	}
 	if err := errors.Join(a.Close(), w.Close()); err != nil {
 		return err
 	}
 	b.env.Initramfs, b.env.Unpacked = out.Bytes(), uint64(a.Unpacked())
+	return nil
+}
+
+// packInit packs the binary, and notes its digest on the way.
+func (b *builder) packInit(a *boot.Archive, executable io.Reader, size int64) error {
+	h := sha256.New()
+	packed := io.TeeReader(executable, h)
+	end := size
+	if b.Test != nil && b.Test.Corrupt {
+		packed = io.MultiReader(io.LimitReader(packed, size), strings.NewReader("!"))
+		end++
+	}
+	if err := a.File(initFile, 0o755, end, packed); err != nil {
+		return err
+	}
+	b.env.Plan.Files = append(b.env.Plan.Files, newFile(initFile, size, h.Sum(nil)))
 	return nil
 }
 

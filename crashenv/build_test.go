@@ -3,6 +3,7 @@ package crashenv
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -212,6 +213,21 @@ func TestBuild(t *testing.T) {
 	if diff := cmp.Diff(p, got); diff != "" {
 		t.Errorf("the packed plan (-want +got):\n%s", diff)
 	}
+	if sum := sha256.Sum256([]byte(contents["plan.json"])); sum != env.Seal {
+		t.Errorf("seal %x; the packed plan has %x", env.Seal, sum)
+	}
+	var files []string
+	for _, f := range p.Files {
+		files = append(files, f.Name)
+		text := contents[f.Name[1:]]
+		if want := newFile(f.Name, int64(len(text)), sumOf(text)); f != want {
+			t.Errorf("file %+v; the initramfs has %+v", f, want)
+		}
+	}
+	if want := []string{"/modules/virtio.ko.xz", "/modules/virtio_blk.ko.xz", "/modules/jbd2.ko.xz", "/modules/ext4.ko.xz",
+		"/modules/starfive_wdt.ko.xz", "/init"}; !slices.Equal(files, want) {
+		t.Errorf("files %q; want %q", files, want)
+	}
 	if env.Unpacked < uint64(len(names))<<10 || env.Unpacked > 1<<20 {
 		t.Errorf("unpacked %d bytes", env.Unpacked)
 	}
@@ -222,6 +238,32 @@ func TestBuild(t *testing.T) {
 	again.Plan.Host.Made = p.Host.Made
 	if diff := cmp.Diff(p, again.Plan); diff != "" {
 		t.Errorf("a second plan (-first +second):\n%s", diff)
+	}
+}
+
+func sumOf(text string) []byte {
+	sum := sha256.Sum256([]byte(text))
+	return sum[:]
+}
+
+// A test of a damaged panic room wants one that works.
+func TestBuildCorrupt(t *testing.T) {
+	opts := testOptions(t)
+	opts.Test = &Test{Corrupt: true}
+	env, err := Build(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(opts.Executable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, contents := unpack(t, env.Initramfs)
+	if contents["init"] != string(good)+"!" {
+		t.Errorf("init has %d bytes, the binary %d", len(contents["init"]), len(good))
+	}
+	if f := env.Plan.Files[len(env.Plan.Files)-1]; f != newFile(initFile, int64(len(good)), sumOf(string(good))) {
+		t.Errorf("the plan has %+v", f)
 	}
 }
 

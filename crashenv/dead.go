@@ -83,9 +83,9 @@ func (m *memoryImage) captureOptions(progress func(done, total uint64)) capture.
 	}
 }
 
-func (m *memoryImage) MakeReport(ctx context.Context, dump *os.File, text, json io.Writer) error {
+func (m *memoryImage) MakeReport(ctx context.Context, dump *os.File, warnings []string, text, json io.Writer) error {
 	return runReporter(ctx, dump, &reportRequest{Input: m.opts.Input, Layout: m.opts.Layout, LogLines: m.opts.LogLines,
-		MemLimit: reportMemory(m.opts.MemLimit), Die: m.opts.die}, text, json)
+		Warnings: warnings, MemLimit: reportMemory(m.opts.MemLimit), Die: m.opts.die}, text, json)
 }
 
 // panicFinder passes the log on and remembers the line that says why the

@@ -15,6 +15,7 @@ import (
 // Where things are in the crash environment.
 const (
 	planFile   = "/plan.json"
+	initFile   = "/init"
 	moduleDir  = "/modules"
 	mountPoint = "/target"
 )

@@ -46,6 +46,10 @@ type Manifest struct {
 	Tool    Tool   `json:"tool"`
 	SavedBy string `json:"saved_by,omitempty"`
 
+	// Integrity tells what of the panic room was compared with what was loaded;
+	// nil for a dump that was saved by hand.
+	Integrity []Verified `json:"integrity,omitempty"`
+
 	Level  int             `json:"level"`
 	Dump   *capture.Result `json:"dump,omitempty"`
 	Files  []SavedFile     `json:"files"`

@@ -14,19 +14,20 @@ import (
 // The phases of the crash half, in their order. Those from PhaseOpen to
 // PhaseCommit are also those of [Save].
 const (
-	PhaseMounts  = "mounts"  // /proc, /sys, /dev, /run
-	PhaseModules = "modules" // of the target's disk and filesystem
-	PhaseDevice  = "device"  // waits for the filesystem by UUID
-	PhaseTarget  = "target"  // mounts it
-	PhaseOpen    = "open"    // looks into the dead kernel, makes the crash's directory
-	PhaseLog     = "log"     // saves the dead kernel's log
-	PhaseDump    = "dump"    // saves its memory
-	PhaseRaw     = "raw"     // a literal copy, for tests
-	PhaseReport  = "report"  // reads the dump and says what happened
-	PhaseHash    = "hash"    // reads everything back from the disk
-	PhaseCommit  = "commit"  // the manifest and the final name
-	PhaseUnmount = "unmount"
-	PhaseRescue  = "rescue" // only after a failure
+	PhaseMounts    = "mounts"    // /proc, /sys, /dev, /run
+	PhaseModules   = "modules"   // of the target's disk and filesystem
+	PhaseDevice    = "device"    // waits for the filesystem by UUID
+	PhaseTarget    = "target"    // mounts it
+	PhaseOpen      = "open"      // looks into the dead kernel, makes the crash's directory
+	PhaseLog       = "log"       // saves the dead kernel's log
+	PhaseIntegrity = "integrity" // compares the panic room with what was loaded
+	PhaseDump      = "dump"      // saves its memory
+	PhaseRaw       = "raw"       // a literal copy, for tests
+	PhaseReport    = "report"    // reads the dump and says what happened
+	PhaseHash      = "hash"      // reads everything back from the disk
+	PhaseCommit    = "commit"    // the manifest and the final name
+	PhaseUnmount   = "unmount"
+	PhaseRescue    = "rescue" // only after a failure
 )
 
 // Deadlines say how long phases may take, in seconds by phase; a phase that is
@@ -43,19 +44,20 @@ const Grace = 20 * time.Second
 // They are generous: they exist so that no hang is for ever.
 func DefaultDeadlines() Deadlines {
 	return Deadlines{
-		PhaseMounts:  30,
-		PhaseModules: 120,
-		PhaseDevice:  60,  // spinning disks behind slow controllers
-		PhaseTarget:  300, // replays the journal
-		PhaseOpen:    60,
-		PhaseLog:     60,
-		PhaseDump:    4 * 3600,
-		PhaseRaw:     4 * 3600,
-		PhaseReport:  180,
-		PhaseHash:    3600,
-		PhaseCommit:  120,
-		PhaseUnmount: 120,
-		PhaseRescue:  180,
+		PhaseMounts:    30,
+		PhaseModules:   120,
+		PhaseDevice:    60,  // spinning disks behind slow controllers
+		PhaseTarget:    300, // replays the journal
+		PhaseOpen:      60,
+		PhaseLog:       60,
+		PhaseIntegrity: 60,
+		PhaseDump:      4 * 3600,
+		PhaseRaw:       4 * 3600,
+		PhaseReport:    180,
+		PhaseHash:      3600,
+		PhaseCommit:    120,
+		PhaseUnmount:   120,
+		PhaseRescue:    180,
 	}
 }
 

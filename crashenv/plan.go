@@ -26,6 +26,8 @@ type Plan struct {
 	// Modules are loaded in this order.
 	Modules []Module `json:"modules"`
 	Target  Target   `json:"target"`
+	// Files are what the initramfs has beside this plan.
+	Files []File `json:"files,omitempty"`
 
 	// Level is the dump level of makedumpfile(8) -d.
 	Level int `json:"level"`
@@ -96,6 +98,8 @@ type Test struct {
 	// which takes all there is; late, which ends at the deadline; or hang, which
 	// does not. The last two get a short deadline.
 	Die string `json:"die,omitempty"`
+	// Corrupt packs the binary with a byte that its digest does not know.
+	Corrupt bool `json:"corrupt,omitempty"`
 }
 
 // lateSeconds is the deadline of a phase that shall be late.

@@ -56,7 +56,7 @@ func TestDeadlines(t *testing.T) {
 	if got := d.of(PhaseLog); got != time.Minute {
 		t.Errorf("deadline of the log %v; want the default", got)
 	}
-	for _, phase := range []string{PhaseMounts, PhaseModules, PhaseDevice, PhaseTarget, PhaseOpen, PhaseLog, PhaseDump, PhaseRaw,
+	for _, phase := range []string{PhaseMounts, PhaseModules, PhaseDevice, PhaseTarget, PhaseOpen, PhaseLog, PhaseIntegrity, PhaseDump, PhaseRaw,
 		PhaseReport, PhaseHash, PhaseCommit, PhaseUnmount, PhaseRescue} {
 		if DefaultDeadlines()[phase] <= 0 {
 			t.Errorf("phase %s has no default deadline", phase)

@@ -22,6 +22,7 @@ type reportRequest struct {
 	Input    string         `json:"input"`
 	Layout   *kernel.Layout `json:"layout,omitempty"`
 	LogLines int            `json:"log_lines,omitempty"`
+	Warnings []string       `json:"warnings,omitempty"`
 	MemLimit uint64         `json:"mem_limit,omitempty"`
 	Die      string         `json:"die,omitempty"`
 }
@@ -213,7 +214,7 @@ func makeReport(in io.Reader, text, js io.WriteCloser) error {
 	if err != nil {
 		return err
 	}
-	r, err := report.Make(k, &report.Options{LogLines: q.LogLines})
+	r, err := report.Make(k, &report.Options{LogLines: q.LogLines, Warnings: q.Warnings})
 	if err != nil {
 		return err
 	}

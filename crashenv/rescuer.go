@@ -30,7 +30,7 @@ func rescue() error {
 	begin := events.Begin
 	events.Begin = func(phase string, _ time.Duration) { w.begin(phase, plan.Deadlines.of(phase)); begin(phase, 0) }
 	p := phases{deadlines: plan.Deadlines, events: events}
-	return p.run(context.Background(), PhaseRescue, func(ctx context.Context) (string, error) {
+	err = p.run(context.Background(), PhaseRescue, func(ctx context.Context) (string, error) {
 		var errs []error
 		var did []string
 		st, err := readState(stateFile)
@@ -52,6 +52,15 @@ func rescue() error {
 		}
 		return strings.Join(did, ", "), errors.Join(errs...)
 	})
+	// Maybe the worker has failed because something wrote into the panic room,
+	// and has not come to say so.
+	if st, serr := readState(stateFile); serr != nil || st.Manifest == nil || st.Manifest.Integrity == nil {
+		loaded := inspector{root: os.DirFS("/"), plan: plan}
+		_ = p.run(context.Background(), PhaseIntegrity, func(ctx context.Context) (string, error) {
+			return loaded.integrity(ctx, func([]Verified) {})
+		})
+	}
+	return err
 }
 
 // noteReason writes the manifest that the worker did not come to write, into

@@ -77,8 +77,10 @@ type SaveOptions struct {
 	before []PhaseResult
 	// supervised: PID 1 is ours.
 	supervised bool
-	die        string                                 // Test.Die
-	open       func(*SaveOptions) (deadKernel, error) // a fake, in tests
+	// loaded compares the panic room with what was loaded; nil is no panic room.
+	loaded *inspector
+	die    string                                 // Test.Die
+	open   func(*SaveOptions) (deadKernel, error) // a fake, in tests
 	// saved hears, after each phase, where the crash is and whether its log is
 	// durable.
 	saved func(m *Manifest, at string, log bool)
@@ -97,8 +99,8 @@ type deadKernel interface {
 	// SaveRaw writes a literal copy.
 	SaveRaw(ctx context.Context, f target.File, progress func(done, total uint64)) (*capture.Result, error)
 	// MakeReport reads the dump, or the dead kernel's memory if dump is nil, in
-	// a process of its own.
-	MakeReport(ctx context.Context, dump *os.File, text, json io.Writer) error
+	// a process of its own. The report has the warnings in it.
+	MakeReport(ctx context.Context, dump *os.File, warnings []string, text, json io.Writer) error
 	Close() error
 }
 
@@ -173,6 +175,11 @@ func (s *saver) run(ctx context.Context) (*Manifest, error) {
 	}
 	if err := s.phases.run(ctx, PhaseLog, s.logPhase); err != nil {
 		s.fail(err)
+	}
+	if s.loaded != nil {
+		if err := s.phases.run(ctx, PhaseIntegrity, s.integrityPhase); err != nil {
+			s.warn(err)
+		}
 	}
 	if err := s.phases.run(ctx, PhaseDump, s.dumpPhase); err != nil {
 		s.fail(err)
@@ -305,6 +312,12 @@ func (s *saver) logPhase(context.Context) (string, error) {
 	return "saved " + ui.Bytes(uint64(size)), err
 }
 
+// integrityPhase compares the panic room with what was loaded. The log is
+// safe by now; and should the dump end all, the console has said why.
+func (s *saver) integrityPhase(ctx context.Context) (string, error) {
+	return s.loaded.integrity(ctx, func(list []Verified) { s.m.Integrity = list })
+}
+
 // draft writes the manifest as it must be read if nothing comes after it.
 func (s *saver) draft() error {
 	f, err := s.crash.Create(ManifestFile)
@@ -435,7 +448,7 @@ func (s *saver) reportPhase(ctx context.Context) (string, error) {
 	}
 	var size int64
 	var text, js strings.Builder // bounded by MakeReport
-	err := s.dead.MakeReport(ctx, dump, &text, &js)
+	err := s.dead.MakeReport(ctx, dump, mismatches(s.m.Integrity), &text, &js)
 	for _, r := range []struct {
 		name string
 		text *strings.Builder

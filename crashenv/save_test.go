@@ -26,6 +26,7 @@ type testDead struct {
 	log    func(io.Writer) (int64, error)
 	dump   func(context.Context, target.File) (*capture.Result, error)
 	report func(context.Context, io.Writer, io.Writer) error
+	warned func([]string) // hears what the report is to warn of
 	logged bool
 }
 
@@ -64,7 +65,10 @@ func (d *testDead) SaveRaw(ctx context.Context, f target.File, _ func(done, tota
 	return &capture.Result{Complete: true}, err
 }
 
-func (d *testDead) MakeReport(ctx context.Context, _ *os.File, text, js io.Writer) error {
+func (d *testDead) MakeReport(ctx context.Context, _ *os.File, warnings []string, text, js io.Writer) error {
+	if d.warned != nil {
+		d.warned(warnings)
+	}
 	if d.report != nil {
 		return d.report(ctx, text, js)
 	}

@@ -22,6 +22,7 @@ type worker struct {
 	words  *words
 	state  state
 	phases phases
+	loaded inspector
 }
 
 // work is the life of the worker process. Its error has been said already.
@@ -31,7 +32,8 @@ func work() error {
 		return err
 	}
 	setOOMScore(0)
-	w := &worker{plan: plan, say: openConsole(), words: &words{w: os.NewFile(wordsFD, "words")}}
+	w := &worker{plan: plan, say: openConsole(), words: &words{w: os.NewFile(wordsFD, "words")},
+		loaded: inspector{root: os.DirFS("/"), plan: plan}}
 	err = w.run(context.Background())
 	w.state.Ended = true
 	if err != nil {
@@ -71,7 +73,7 @@ func (w *worker) run(ctx context.Context) error {
 		Input: w.plan.input(), Target: tgt,
 		Level: w.plan.Level, MemLimit: memory / 3, Layout: w.plan.Layout, LogLines: w.plan.LogLines,
 		Deadlines: w.plan.Deadlines, Host: &w.plan.Host, Events: events,
-		before: w.phases.results, supervised: true, die: w.phases.die, saved: w.saved,
+		before: w.phases.results, supervised: true, die: w.phases.die, saved: w.saved, loaded: &w.loaded,
 	}
 	opts.Raw = w.plan.Test != nil && w.plan.Test.Raw
 	_, err := Save(ctx, opts)
@@ -117,6 +119,10 @@ func (w *worker) modules(ctx context.Context) (string, error) {
 		if ctx.Err() != nil {
 			errs = append(errs, context.Cause(ctx))
 			break
+		}
+		// A damaged module may be the last thing this kernel sees.
+		if v := w.loaded.before(m.File); v.Result == Mismatch {
+			w.say.line("note: %s is %v: %s", v.What, ErrMismatch, v.Detail)
 		}
 		switch err := loadModule(m); {
 		case err == nil:

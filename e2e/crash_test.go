@@ -44,8 +44,14 @@ type manifest struct {
 	Complete bool     `json:"complete"`
 	Reasons  []string `json:"reasons"`
 	Warnings []string `json:"warnings"`
-	Level    int      `json:"level"`
-	Dump     struct {
+	// Integrity is what the panic kernel found of itself.
+	Integrity []struct {
+		What   string `json:"what"`
+		Result string `json:"result"`
+		Detail string `json:"detail"`
+	} `json:"integrity"`
+	Level int `json:"level"`
+	Dump  struct {
 		Unreadable []struct {
 			Start uint64 `json:"start"`
 			End   uint64 `json:"end"`
@@ -141,6 +147,7 @@ func mustCrash(t *testing.T, o *lab.Outcome, cpu int) *saved {
 			t.Errorf("%s has %d bytes and another hash than the manifest says: %+v", want, st.Size(), f)
 		}
 	}
+	asLoaded(t, s, "")
 	panics := "Kernel panic - not syncing: sysrq triggered crash"
 	on := regexp.MustCompile(fmt.Sprintf(`CPU: %d .*PID: \d+ .*Comm: panicroom`, cpu))
 	switch {
@@ -153,6 +160,33 @@ func mustCrash(t *testing.T, o *lab.Outcome, cpu int) *saved {
 		t.Errorf("report.txt names no reason or no kernel:\n%s", s.report)
 	}
 	return s
+}
+
+// asLoaded checks that the panic kernel has found all of itself as it was
+// loaded, but for one part. What the kernel's own loader has put in place has
+// no seal.
+func asLoaded(t *testing.T, s *saved, but string) {
+	t.Helper()
+	results := map[string]string{}
+	for _, v := range s.manifest.Integrity {
+		results[v.What] = v.Result
+		want := "ok"
+		if v.What == but {
+			want = "mismatch"
+		}
+		sealed := !strings.HasPrefix(v.What, "/") || v.What == "/plan.json"
+		if sealed && strings.Contains(v.Detail, "kexec_file_load") {
+			want = "not verified"
+		}
+		if v.Result != want {
+			t.Errorf("integrity of %s: %s (%s); want %s", v.What, v.Result, v.Detail, want)
+		}
+	}
+	for _, what := range []string{"device tree", "elfcorehdr", "/plan.json", "/init"} {
+		if results[what] == "" {
+			t.Errorf("integrity of %s is not in the manifest: %v", what, results)
+		}
+	}
 }
 
 // readSaved reads the saved crash in a directory, and checks that nobody else

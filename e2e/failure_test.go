@@ -269,3 +269,43 @@ func TestOwnFailure(t *testing.T) {
 		})
 	}
 }
+
+// A panic room that something has written into is used all the same, and the
+// crash tells. The status of the machine that is still healthy tells before: it
+// finds what was loaded through /proc/kcore.
+func TestIntegrity(t *testing.T) {
+	t.Parallel()
+	k := kernel(t, "sid")
+	status := lab.Run("panicroom", "status", "--json")
+	status.Name = "status"
+	o := run(t, &lab.Scenario{
+		Name: "integrity", Kernel: k, MemMiB: 768, Crashkernel: "128M",
+		Disk: &lab.Disk{SizeMiB: 512}, Programs: []string{panicRoom(t, k)},
+		Steps: []script.Step{loadStep("--test-corrupt"), status, crashStep(0)},
+	})
+	if r, ok := o.Step("status"); !ok || r.Exit != 0 || strings.Count(r.Stdout, `"state": "intact"`) != 4 {
+		t.Errorf("status: exit %d; want four segments intact:\n%s%s", r.Exit, r.Stdout, r.Stderr)
+	}
+	if !o.PoweredOff() {
+		t.Fatalf("the machine did not power off by itself\n%s", o.Story())
+	}
+	crashes, err := o.Crashes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(crashes) != 1 {
+		t.Fatalf("saved crashes %q; want one\n%s", crashes, o.Story())
+	}
+	s := readSaved(t, crashes[0])
+	asLoaded(t, s, "/init")
+	if m := s.manifest; !m.Complete || len(m.Warnings) != 1 || !strings.Contains(m.Warnings[0], "/init") {
+		t.Errorf("complete %v, warnings %q; want a complete crash that warns of /init", m.Complete, m.Warnings)
+	}
+	if !strings.Contains(s.report, "  warning   the panic room's /init is not as it was loaded") {
+		t.Errorf("the report does not warn:\n%s", s.report)
+	}
+	failed := regexp.MustCompile(`panicroom: \[[0-9.]+\] phase integrity: FAILED: /init: not as it was loaded`)
+	if _, i := o.Console(failed, o.CrashKernel()); i < 0 {
+		t.Errorf("the console does not tell\n%s", o.Story())
+	}
+}

@@ -19,11 +19,16 @@ import (
 // Options say how much is reported. The zero value is good, and so is nil.
 type Options struct {
 	LogLines int // records of the log's tail; 0 means 60
+	// Warnings are what whoever saved the dump wants to have said in front.
+	Warnings []string
 }
 
 // Report is what happened. It is plain data; the names of its JSON form are
 // kept stable.
 type Report struct {
+	// Warnings are reasons to doubt the dump.
+	Warnings []string `json:"warnings,omitempty"`
+
 	Kernel  Kernel  `json:"kernel"`
 	Machine Machine `json:"machine"`
 	Crash   Crash   `json:"crash"`
@@ -168,6 +173,9 @@ func build(k source, opts *Options) *Report {
 		lines = min(opts.LogLines, maxLogLines)
 	}
 	r := &Report{CPUs: []CPU{}, Modules: []Module{}}
+	if opts != nil {
+		r.Warnings = opts.Warnings
+	}
 	r.identify(k)
 	in := r.readLog(k, lines)
 	r.readCPUs(k, in)

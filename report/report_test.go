@@ -341,6 +341,22 @@ func TestLogTail(t *testing.T) {
 	}
 }
 
+// Who reads of a crash must read of the doubts, in both forms, and first.
+func TestWarnings(t *testing.T) {
+	r := build(&dead{}, &Options{Warnings: []string{"the panic room's /init is not as it was loaded"}})
+	var text, js bytes.Buffer
+	if err := errors.Join(r.WriteText(&text, 80), r.WriteJSON(&js)); err != nil {
+		t.Fatal(err)
+	}
+	want := "  warning   the panic room's /init is not as it was loaded\n"
+	if head, _, _ := strings.Cut(text.String(), "  kernel "); !strings.Contains(head, want) {
+		t.Errorf("text begins %q; want %q in it", head, want)
+	}
+	if !strings.Contains(js.String(), `"warnings": [`) {
+		t.Errorf("JSON has no warnings:\n%s", &js)
+	}
+}
+
 func TestDuration(t *testing.T) {
 	for s, want := range map[float64]string{
 		6.98: "7.0 s", 200: "3 min 20 s", 7300: "2 h 1 min", 100 * 3600: "4 days 4 h",

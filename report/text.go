@@ -74,6 +74,9 @@ func (r *Report) Headline() string {
 func (r *Report) writeHead(t *text) {
 	t.wrap("", "  ", r.Headline())
 	t.line("")
+	for _, w := range r.Warnings {
+		t.fact("warning", w)
+	}
 	arch := r.Kernel.Arch
 	if r.Kernel.Paging != "" {
 		arch += ", " + r.Kernel.Paging

@@ -42,8 +42,8 @@ type loading struct {
 
 // loadingTest is flags that only tests need; they are hidden.
 type loadingTest struct {
-	firmware, noDTB, raw bool
-	die                  string
+	firmware, noDTB, raw, corrupt bool
+	die                           string
 }
 
 func newLoad(c *command) *cobra.Command {
@@ -116,7 +116,8 @@ insists on one.
 	f.BoolVar(&l.test.noDTB, "test-omit-dtb", false, "for tests: leave out the device tree, which the kernel refuses")
 	f.BoolVar(&l.test.raw, "test-raw", false, "for tests: also save a literal copy of /proc/vmcore")
 	f.StringVar(&l.test.die, "test-die", "", "for tests: PHASE:HOW the crash environment shall misbehave")
-	for _, name := range []string{"test-include-firmware", "test-omit-dtb", "test-raw", "test-die"} {
+	f.BoolVar(&l.test.corrupt, "test-corrupt", false, "for tests: pack /init with a byte more than was planned")
+	for _, name := range []string{"test-include-firmware", "test-omit-dtb", "test-raw", "test-die", "test-corrupt"} {
 		if err := f.MarkHidden(name); err != nil {
 			panic(err) // the name is not a flag
 		}
@@ -156,6 +157,7 @@ func (l *loading) run(ctx context.Context, c *command) error {
 		}
 		initramfs = env.Initramfs
 		opts.Unpacked = env.Unpacked
+		opts.Environment = &env.Seal
 		opts.Append = strings.TrimSpace(crashenv.String(env.Cmdline) + " " + opts.Append)
 	}
 	with := ""
@@ -277,8 +279,8 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 		Final:   crashenv.Final(l.final),
 		CPUs:    l.cpus,
 	}
-	if l.test.raw || l.test.die != "" {
-		opts.Test = &crashenv.Test{Raw: l.test.raw, Die: l.test.die}
+	if l.test.raw || l.test.die != "" || l.test.corrupt {
+		opts.Test = &crashenv.Test{Raw: l.test.raw, Die: l.test.die, Corrupt: l.test.corrupt}
 	}
 	env, err := crashenv.Build(ctx, opts)
 	if errors.Is(err, fs.ErrNotExist) && l.modules == "" {

@@ -78,6 +78,9 @@ var edges = []struct{ from, to, because string }{
 
 	{"crashenv", "internal/ui", "hints in errors, progress on the console"},
 	{"crashenv", "internal/sys", "PID 1 mounts, loads modules, reboots"},
+	{"crashenv", "internal/seal", "crash half: is the panic room as it was loaded?"},
+	{"crashenv", "internal/fdt", "crash half: the seal lies in the device tree"},
+	{"crashenv", "internal/host", "crash half: the dump's header is only in memory"},
 	{"crashenv", "internal/boot", "host half: packs the initramfs"},
 	{"crashenv", "internal/device", "host half finds the target's devices; crash half waits for them"},
 	{"crashenv", "vmcore", "crash half opens /proc/vmcore"},
