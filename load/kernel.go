@@ -35,12 +35,13 @@ func (k *Kernel) Close() error {
 	return k.store.Close()
 }
 
-// OpenKernel reads the image in a file. What is no whole kernel image is a
-// [*RuleError].
-func OpenKernel(path string) (*Kernel, error) {
+// OpenKernel reads the image in a file, whatever is around it. What is no whole
+// kernel image is a [*RuleError]; force accepts one that is known to hang, a
+// vmlinux without its relocations.
+func OpenKernel(path string, force bool) (*Kernel, error) {
 	k := &Kernel{Path: path, store: &store{}}
 	var err error
-	if k.Image, err = kimage.Open(path, &kimage.Options{Alloc: k.store.alloc}); err != nil {
+	if k.Image, err = kimage.Open(path, &kimage.Options{Alloc: k.store.alloc, Force: force}); err != nil {
 		k.Close()
 		return nil, imageError(err)
 	}

@@ -9,11 +9,13 @@
 package load
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 
 	"github.com/panicroom-kdump/panicroom/internal/fdt"
 	"github.com/panicroom-kdump/panicroom/internal/host"
+	"github.com/panicroom-kdump/panicroom/internal/kimage"
 )
 
 // Options say what is not a fact of the machine. The zero value is right for a
@@ -88,14 +90,21 @@ func Make(m *host.Machine, kernel *Kernel, initramfs []byte, opts *Options) (*Pl
 		Arch: m.Arch, Release: m.Release, Purpose: ForCrash,
 		Kernel: KernelInfo{Path: kernel.Path, Form: kernel.form(), Banner: image.Banner, FileSize: image.FileSize, ImageSize: image.ImageSize},
 	}
+	p.LoadsLeft = m.LimitPanic
 	if opts.Purpose != "" {
 		p.Purpose = opts.Purpose
+	}
+	if p.Purpose == ForReboot {
+		p.LoadsLeft = m.LimitReboot
 	}
 	if p.Method, p.Why, err = choose(a, m, opts); err != nil {
 		return nil, err
 	}
 	if err := checkKernel(a, m, kernel, p.Purpose); err != nil {
 		return nil, err
+	}
+	if image.Relocations == kimage.RelocationsStripped {
+		p.warn("%s needs relocations and has lost them: it will hang without a word, and was forced", cmp.Or(kernel.Path, "the kernel"))
 	}
 	if len(initramfs) == 0 {
 		if !opts.NoInitramfs {

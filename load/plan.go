@@ -35,6 +35,10 @@ type Plan struct {
 	Memory   []Memory   `json:"memory"`   // of the dump
 	Excluded []Excluded `json:"excluded"` // memory that is not in the dump
 
+	// LoadsLeft is how often this slot may still be loaded or unloaded, this
+	// time too, or [host.Unlimited].
+	LoadsLeft int `json:"loads_left"`
+
 	DeviceTree []string `json:"device_tree"` // what was changed in it
 	Checks     []Check  `json:"checks"`
 	Warnings   []string `json:"warnings,omitempty"`
@@ -202,6 +206,9 @@ func (p *Plan) String() string {
 			ui.Bytes(p.Room.Loaded), ui.Bytes(p.Room.Unpacked), ui.Bytes(p.Room.Free), ui.Bytes(p.Room.Working))
 	}
 	line("command line", "%s", p.Cmdline)
+	if p.LoadsLeft >= 0 {
+		line("loads left", "%d before this one", p.LoadsLeft)
+	}
 	label = "dump"
 	for _, m := range p.Memory {
 		line(label, "%#x-%#x  %8s  %s", m.Start, m.End, ui.Bytes(m.Size()), m.What)

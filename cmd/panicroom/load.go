@@ -29,6 +29,7 @@ type loading struct {
 	append    string
 	method    string
 	reboot    bool
+	force     bool
 	level     int
 	final     string
 	cpus      int
@@ -107,6 +108,7 @@ insists on one.
 	f.StringVar(&l.append, "append", "", "add `TEXT` to the command line")
 	f.StringVar(&l.method, "method", string(load.Auto), "system `CALL`: auto, load or file")
 	f.BoolVar(&l.reboot, "reboot", false, "load the kernel to reboot into instead")
+	f.BoolVar(&l.force, "force", false, "load a vmlinux without relocations, which will hang")
 	f.IntVar(&l.level, "level", 31, "leave the `SUM` of these pages out")
 	f.StringVar(&l.final, "final", string(crashenv.Reboot), "reboot, poweroff or halt at the `END`")
 	f.IntVar(&l.cpus, "cpus", 1, "start `N` CPUs; each costs memory")
@@ -242,7 +244,7 @@ func (l *loading) image(c *command, m *host.Machine) (*load.Kernel, error) {
 		}
 	}
 	c.step("reading %s", l.kernel)
-	return load.OpenKernel(l.kernel)
+	return load.OpenKernel(l.kernel, l.force)
 }
 
 // findKernel finds the image of a release where distributions put it.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/panicroom-kdump/panicroom/internal/host"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
 )
@@ -31,17 +33,7 @@ func (l *loading) next(c *command) error {
 		return err
 	}
 	defer kernel.Close()
-	if l.initramfs == "" {
-		release := kernel.Image.Release
-		if release == "" {
-			release = m.Release
-		}
-		if l.initramfs, err = findInitramfs(release); err != nil {
-			return err
-		}
-	}
-	c.step("reading %s", l.initramfs)
-	initramfs, err := readInitramfs(l.initramfs)
+	initramfs, err := l.nextInitramfs(c, m, kernel, opts)
 	if err != nil {
 		return err
 	}
@@ -50,6 +42,28 @@ func (l *loading) next(c *command) error {
 		return err
 	}
 	return l.say(c, plan, nil)
+}
+
+// nextInitramfs reads the initramfs of the kernel to reboot into. A unified
+// image brings its own, and its command line, unless the flags say otherwise.
+func (l *loading) nextInitramfs(c *command, m *host.Machine, kernel *load.Kernel, opts *load.Options) ([]byte, error) {
+	image := kernel.Image
+	if u := image.Unified; u != nil {
+		if opts.Cmdline == nil && u.Cmdline != "" {
+			opts.Cmdline = &u.Cmdline
+		}
+		if l.initramfs == "" && len(u.Initrd) > 0 {
+			return u.Initrd, nil
+		}
+	}
+	if l.initramfs == "" {
+		var err error
+		if l.initramfs, err = findInitramfs(cmp.Or(image.Release, m.Release)); err != nil {
+			return nil, err
+		}
+	}
+	c.step("reading %s", l.initramfs)
+	return readInitramfs(l.initramfs)
 }
 
 // findInitramfs finds the initramfs of a release where distributions put it.
