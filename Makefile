@@ -29,9 +29,9 @@ help: ## print this list
 demo: deps ## crash a real Debian riscv64 kernel and save its memory; start here
 	@go run ./e2e/demo
 
-test: deps unit e2e ## all unit tests, and real kernels crashed in QEMU (about 15 minutes)
+test: deps unit e2e ## all unit tests, and real kernels crashed in QEMU (8 minutes)
 
-test-full: deps unit ## the same with every cell of the matrix (hours)
+test-full: deps unit ## the same with every cell of the matrix (20 minutes)
 	PANICROOM_FULL=1 $(E2E) -timeout 6h ./e2e/...
 
 unit: ## unit tests only; they run anywhere
