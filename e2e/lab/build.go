@@ -1,11 +1,13 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 )
 
 const modulePath = "github.com/panicroom-kdump/panicroom"
@@ -96,4 +98,22 @@ func (e *missing) Error() string { return fmt.Sprintf("%s is not installed: %v",
 func (e *missing) Unwrap() error { return e.err }
 func (e *missing) Hints() []string {
 	return []string{fmt.Sprintf("apt-get install %s (make deps does it)", e.pkg)}
+}
+
+// lastLines keeps the end of what is written to it.
+type lastLines struct{ buf []byte }
+
+func (l *lastLines) Write(p []byte) (int, error) {
+	const keep = 4 << 10
+	l.buf = append(l.buf, p...)
+	if len(l.buf) > 2*keep {
+		l.buf = slices.Clone(l.buf[len(l.buf)-keep:])
+	}
+	return len(p), nil
+}
+
+// text is the last lines, no more than a screen can show.
+func (l *lastLines) text() string {
+	lines := bytes.Split(bytes.TrimSpace(l.buf), []byte("\n"))
+	return string(bytes.Join(lines[max(0, len(lines)-15):], []byte("\n")))
 }

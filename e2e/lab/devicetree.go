@@ -9,14 +9,14 @@ import (
 	"github.com/panicroom-kdump/panicroom/internal/fdt"
 )
 
-// editDTB gives the machine another paging mode and more memory nodes than
-// QEMU's own device tree has.
+// editDTB gives the machine another paging mode, more memory nodes and a seed
+// for the kernel's address, which QEMU's own device tree does not have.
 //
 // Newer kernels take no more page-table levels than mmu-type offers, and QEMU
 // 7.2 offers four of the five that it has. Two sockets, QEMU's way to two
 // memory nodes, bring a second interrupt controller with them, and with that
 // 7.2 kernels do not come up; the nodes alone they take.
-func editDTB(blob []byte, sv, nodes int) ([]byte, error) {
+func editDTB(blob []byte, sv, nodes int, seed uint64) ([]byte, error) {
 	tree, err := fdt.Parse(blob)
 	if err != nil {
 		return nil, err
@@ -42,6 +42,9 @@ func editDTB(blob []byte, sv, nodes int) ([]byte, error) {
 		if err := splitMemory(tree, nodes); err != nil {
 			return nil, err
 		}
+	}
+	if seed != 0 {
+		tree.Ensure("/chosen").Set("kaslr-seed", binary.BigEndian.AppendUint64(nil, seed))
 	}
 	return tree.Marshal()
 }

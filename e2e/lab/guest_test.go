@@ -120,7 +120,7 @@ func TestEditDTB(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edited, err := editDTB(blob, 57, 2)
+	edited, err := editDTB(blob, 57, 2, 0x1234)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,6 +145,9 @@ func TestEditDTB(t *testing.T) {
 		if err != nil || len(regs) != 1 || regs[0].Size != 1<<29 || node != uint64(i) {
 			t.Errorf("%s: %v, %v, node %d; want 512 MiB in node %d", path, regs, err, node, i)
 		}
+	}
+	if seed, _ := tree.Find("/chosen").Uint("kaslr-seed"); seed != 0x1234 {
+		t.Errorf("kaslr-seed %#x; want 0x1234", seed)
 	}
 	if d := tree.Find("/distance-map"); d == nil {
 		t.Error("no /distance-map")

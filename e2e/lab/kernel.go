@@ -17,7 +17,7 @@ import (
 // Say prints one line about what goes on, for people; nil is silence.
 type Say func(format string, args ...any)
 
-// Kernel is a distribution's kernel, unpacked.
+// Kernel is a distribution's kernel, unpacked, or one that was built here.
 type Kernel struct {
 	Suite   string // like trixie
 	Version string // of the package, like 6.12.107-1
@@ -29,6 +29,30 @@ type Kernel struct {
 	// Modules is the modules directory below Root, like
 	// /usr/lib/modules/6.12.107+deb13-riscv64; modules.dep is in it.
 	Modules string
+	// Built is what more there is of a kernel that was built here; nil of
+	// another.
+	Built *Built `json:",omitempty"`
+}
+
+// Built is what is there of a kernel that was built here, beside what a
+// distribution's kernel has. Paths are below Kernel.Root.
+type Built struct {
+	// Vmlinux is the ELF as the build leaves it, with debug data. Relocs is the
+	// same before its relocation data was taken out, "" where the build leaves
+	// that in (6.12: arch/riscv/Makefile.postlink takes it out and keeps
+	// vmlinux.relocs; 7.2: scripts/Makefile.vmlinux keeps .rela.dyn).
+	Vmlinux string
+	Relocs  string `json:",omitempty"`
+	// ZBoot are the kernel's own vmlinuz.efi by the compression's name in their
+	// header; the Image in each is the same.
+	ZBoot     map[string]string
+	Config    string
+	SystemMap string
+	BTF       string
+
+	Compiler string
+	Took     time.Duration // to build, without fetching and unpacking
+	Key      string        // of all that went in
 }
 
 // ImagePath is the kernel image on this machine.
@@ -99,7 +123,11 @@ func FetchKernel(ctx context.Context, opts KernelOptions) (*Kernel, error) {
 }
 
 func (k *Kernel) check() error {
-	for _, p := range []string{k.ImagePath(), filepath.Join(k.ModulesDir(), "modules.dep")} {
+	paths := []string{k.ImagePath(), filepath.Join(k.ModulesDir(), "modules.dep")}
+	if k.Built != nil {
+		paths = append(paths, filepath.Join(k.Root, k.Built.Vmlinux))
+	}
+	for _, p := range paths {
 		if _, err := os.Stat(p); err != nil {
 			return err
 		}

@@ -36,6 +36,9 @@ type Scenario struct {
 	SV int
 	// Nodes is the number of memory nodes, 1 if it is 0.
 	Nodes int
+	// KASLRSeed, if not 0, is what a kernel with RANDOMIZE_BASE chooses its
+	// virtual address by; without it that is the one it was linked for.
+	KASLRSeed uint64
 	// Crashkernel is the value of crashkernel=, like "128M" or "256M,high"; ""
 	// gives no such option.
 	Crashkernel string
@@ -215,12 +218,12 @@ func (s *Scenario) config(ctx context.Context, o *Outcome) (*vm.Config, error) {
 	default:
 		return nil, fmt.Errorf("sv%d is no paging mode", s.SV)
 	}
-	if s.SV != 0 || s.Nodes > 1 {
+	if s.SV != 0 || s.Nodes > 1 || s.KASLRSeed != 0 {
 		dtb, err := vm.DeviceTree(ctx, *c)
 		if err != nil {
 			return nil, err
 		}
-		if dtb, err = editDTB(dtb, s.SV, s.Nodes); err != nil {
+		if dtb, err = editDTB(dtb, s.SV, s.Nodes, s.KASLRSeed); err != nil {
 			return nil, err
 		}
 		c.DTB = filepath.Join(o.Dir, "machine.dtb")
