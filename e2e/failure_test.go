@@ -309,3 +309,24 @@ func TestIntegrity(t *testing.T) {
 		t.Errorf("the console does not tell\n%s", o.Story())
 	}
 }
+
+// A kernel that is locked down refuses kexec_load, and Debian's has no other
+// call: that is what must be said, and not a number.
+func TestLockdown(t *testing.T) {
+	t.Parallel()
+	k := kernel(t, "trixie")
+	o := run(t, &lab.Scenario{
+		Name: "lockdown", Kernel: k, MemMiB: 768, Crashkernel: "128M", Cmdline: "lockdown=integrity",
+		Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
+		Steps: []script.Step{
+			loadStep(),
+			named("by file", loadStep("--method", "file")),
+			loaded("still nothing"),
+		},
+	})
+	refusal{"load", 5, "locked down", "/sys/kernel/security/lockdown"}.check(t, o)
+	refusal{"by file", 5, "CONFIG_KEXEC_FILE", "--method load"}.check(t, o)
+	if r, _ := o.Step("still nothing"); strings.TrimSpace(r.Stdout) != "0" {
+		t.Errorf("kexec_crash_loaded is %q; want 0", r.Stdout)
+	}
+}

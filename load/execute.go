@@ -154,6 +154,10 @@ func (l *loader) execute(p *Plan) error {
 	}
 	why := explain(p.Method, err, e.Log)
 	e.Meaning, e.Remedy = why.meaning, why.remedy
+	if p.instead != nil {
+		// Not to the call that cannot be used.
+		e.Meaning, e.Remedy = e.Meaning+"; "+p.Why, p.instead.remedy
+	}
 	now, err := l.loaded(p.Purpose)
 	switch {
 	case !before:

@@ -97,9 +97,11 @@ func Make(m *host.Machine, kernel *Kernel, initramfs []byte, opts *Options) (*Pl
 	if p.Purpose == ForReboot {
 		p.LoadsLeft = m.LimitReboot
 	}
-	if p.Method, p.Why, err = choose(a, m, opts); err != nil {
+	chosen, err := choose(a, m, opts)
+	if err != nil {
 		return nil, err
 	}
+	p.Method, p.Why, p.instead = chosen.method, chosen.why, chosen.instead
 	if err := checkKernel(a, m, kernel, p.Purpose); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package load
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -44,67 +45,74 @@ const (
 	ForReboot Purpose = "reboot" // started by reboot(2), instead of the firmware
 )
 
-// choose decides on the system call, and says why this one.
-func choose(a *arch, m *host.Machine, opts *Options) (Method, string, error) {
-	noLoad, noFile := cannotLoad(m), cannotFile(a, m, opts)
-	refuse := func(detail string, remedy ...string) (Method, string, error) {
-		rule := RuleMethod
-		if locked(m) {
-			rule = RuleLockdown
-		}
-		return "", "", &RuleError{Rule: rule, Detail: detail, Remedy: remedy}
-	}
-	const both = "boot a kernel with CONFIG_KEXEC=y; Debian's has it"
-	const unlock = "see /sys/kernel/security/lockdown; it comes from lockdown= on the kernel command line or from Secure Boot in the firmware"
-	switch {
-	case opts.Method == ByLoad && noLoad != "":
-		if locked(m) {
-			return refuse("kexec_load(2) cannot be used: "+noLoad, unlock)
-		}
-		return refuse("kexec_load(2) cannot be used: "+noLoad, both, "or let panicroom choose: --method auto")
-	case opts.Method == ByFile && noFile != "":
-		return refuse("kexec_file_load(2) cannot be used: "+noFile, "let panicroom choose: --method auto")
-	case opts.Method == ByLoad, opts.Method == ByFile:
-		return opts.Method, "it was asked for", nil
-	case noLoad == "":
-		return ByLoad, "kexec_load leaves nothing to the kernel: the dump has no firmware memory in it, the device tree no stale state", nil
-	case noFile == "":
-		return ByFile, noLoad, nil
-	case locked(m):
-		return refuse(fmt.Sprintf("neither system call can be used: kexec_load: %s; kexec_file_load: %s", noLoad, noFile), unlock)
-	}
-	return refuse(fmt.Sprintf("neither system call can be used: kexec_load: %s; kexec_file_load: %s", noLoad, noFile), both)
+// obstacle is why a system call cannot be used, and what could be done about it.
+type obstacle struct {
+	why    string
+	remedy []string
+	rule   Rule
 }
 
-func locked(m *host.Machine) bool { return m.Lockdown != "" && m.Lockdown != "none" }
+// choice is the system call that was decided on, and why; instead is the
+// obstacle to the other one if that was preferred.
+type choice struct {
+	method  Method
+	why     string
+	instead *obstacle
+}
 
-// cannotLoad says why kexec_load(2) cannot be used, as far as the facts tell; ""
-// if nothing speaks against it.
-func cannotLoad(m *host.Machine) string {
+// choose decides on the system call.
+func choose(a *arch, m *host.Machine, opts *Options) (*choice, error) {
+	noLoad, noFile := cannotLoad(m), cannotFile(a, m, opts)
+	refuse := func(o *obstacle, detail string, remedy ...string) (*choice, error) {
+		return nil, &RuleError{Rule: o.rule, Detail: detail, Remedy: append(slices.Clone(o.remedy), remedy...)}
+	}
+	switch {
+	case opts.Method == ByLoad && noLoad != nil:
+		return refuse(noLoad, "kexec_load(2) cannot be used: "+noLoad.why, "let panicroom choose: --method auto")
+	case opts.Method == ByFile && noFile != nil:
+		return refuse(noFile, "kexec_file_load(2) cannot be used: "+noFile.why, "let panicroom choose: --method auto")
+	case opts.Method == ByLoad, opts.Method == ByFile:
+		return &choice{method: opts.Method, why: "it was asked for"}, nil
+	case noLoad == nil:
+		return &choice{method: ByLoad, why: "every byte is planned here: no firmware memory in the dump, no stale state in the device tree"}, nil
+	case noFile == nil:
+		return &choice{method: ByFile, why: "kexec_load cannot be used: " + noLoad.why, instead: noLoad}, nil
+	}
+	return refuse(noLoad, fmt.Sprintf("neither system call can be used: kexec_load: %s; kexec_file_load: %s", noLoad.why, noFile.why))
+}
+
+// cannotLoad says what speaks against kexec_load(2), as far as the facts tell;
+// nil if nothing does.
+func cannotLoad(m *host.Machine) *obstacle {
 	switch {
 	case m.Config["CONFIG_KEXEC"] == "n":
-		return fmt.Sprintf("kernel %s was built without CONFIG_KEXEC", m.Release)
-	case locked(m):
-		return fmt.Sprintf("the kernel is locked down (%s)", m.Lockdown)
+		return &obstacle{rule: RuleMethod, why: fmt.Sprintf("kernel %s was built without CONFIG_KEXEC", m.Release),
+			remedy: []string{"boot a kernel with CONFIG_KEXEC=y; Debian's has it"}}
+	case m.Lockdown != "" && m.Lockdown != "none":
+		return &obstacle{rule: RuleLockdown, why: fmt.Sprintf("the kernel is locked down (%s)", m.Lockdown),
+			remedy: []string{"see /sys/kernel/security/lockdown; it comes from lockdown= on the kernel command line or from Secure Boot in the firmware"}}
 	}
-	return ""
+	return nil
 }
 
 // cannotFile is cannotLoad for kexec_file_load(2).
-func cannotFile(a *arch, m *host.Machine, opts *Options) string {
+func cannotFile(a *arch, m *host.Machine, opts *Options) *obstacle {
 	v := parseVersion(m.Release)
+	no := func(format string, args ...any) *obstacle {
+		return &obstacle{rule: RuleMethod, why: fmt.Sprintf(format, args...)}
+	}
 	switch {
 	case m.Config["CONFIG_KEXEC_FILE"] == "n":
-		return fmt.Sprintf("kernel %s was built without CONFIG_KEXEC_FILE", m.Release)
+		return no("kernel %s was built without CONFIG_KEXEC_FILE", m.Release)
 	case !v.atLeast(a.fileSince.major, a.fileSince.minor):
-		return fmt.Sprintf("on %s it exists since Linux %d.%d, this is %s", a.name, a.fileSince.major, a.fileSince.minor, m.Release)
+		return no("on %s it exists since Linux %d.%d, this is %s", a.name, a.fileSince.major, a.fileSince.minor, m.Release)
 	case opts.DTB != nil:
-		return "the kernel makes the device tree itself then; one of your own needs kexec_load"
+		return no("the kernel makes the device tree itself then; one of your own needs kexec_load")
 	case opts.Purpose != ForReboot && len(m.CrashRegions()) > 1 && !v.atLeast(a.fileTwoRegions.major, a.fileTwoRegions.minor):
-		return fmt.Sprintf("with two reserved regions, kernels before %d.%d put the low one into the dump, which the panic kernel itself writes to (this is %s)",
+		return no("with two reserved regions, kernels before %d.%d put the low one into the dump, which the panic kernel itself writes to (this is %s)",
 			a.fileTwoRegions.major, a.fileTwoRegions.minor, m.Release)
 	}
-	return ""
+	return nil
 }
 
 // Otherwise tells how to try again after a load by p has failed with err: with

@@ -60,7 +60,12 @@ func TestChoose(t *testing.T) {
 		if c.set != nil {
 			c.set(m)
 		}
-		got, why, err := choose(riscv64(), m, &c.opts)
+		var got Method
+		var why string
+		chosen, err := choose(riscv64(), m, &c.opts)
+		if err == nil {
+			got, why = chosen.method, chosen.why
+		}
 		var e *RuleError
 		switch {
 		case c.rule == "" && (err != nil || got != c.want || why == "" || !strings.Contains(why, c.says)):

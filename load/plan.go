@@ -42,6 +42,8 @@ type Plan struct {
 	DeviceTree []string `json:"device_tree"` // what was changed in it
 	Checks     []Check  `json:"checks"`
 	Warnings   []string `json:"warnings,omitempty"`
+
+	instead *obstacle // to the other system call, which was preferred
 }
 
 // KernelInfo is the panic kernel's image.

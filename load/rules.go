@@ -96,7 +96,7 @@ func CheckMachine(m *host.Machine, opts *Options) error {
 			Detail: knob + " is 0: every load that was allowed since the start of the machine is used up, and it can only be lowered",
 			Remedy: []string{"restart the machine, and raise " + knob + " where it is set in /etc/sysctl.d"}}
 	}
-	if _, _, err := choose(a, m, opts); err != nil {
+	if _, err := choose(a, m, opts); err != nil {
 		return err
 	}
 	if opts.Purpose != ForReboot && (m.CrashSize == 0 || len(m.CrashRegions()) == 0) {

@@ -208,16 +208,22 @@ func (l *loading) load(c *command, m *host.Machine, kernel *load.Kernel, initram
 	}
 	c.step("loading %d segments with %s", len(plan.Segments), plan.Method.Call())
 	err = load.Execute(plan)
-	if method, why, ok := plan.Otherwise(err, opts); ok {
-		c.step("%s; trying the other system call", why)
-		again := *opts
-		again.Method = method
-		if plan, err2 := load.Make(m, kernel, initramfs, &again); err2 == nil {
-			plan.Why = why
-			return plan, load.Execute(plan)
-		}
+	method, why, ok := plan.Otherwise(err, opts)
+	if !ok {
+		return plan, err
 	}
-	return plan, err
+	c.step("%s; trying the other system call", why)
+	again := *opts
+	again.Method = method
+	other, err2 := load.Make(m, kernel, initramfs, &again)
+	if err2 == nil {
+		other.Why = why
+		err2 = load.Execute(other)
+	}
+	if err2 != nil {
+		return plan, fmt.Errorf("%w; and with %s: %w", err, method.Call(), err2)
+	}
+	return other, nil
 }
 
 // machine reads the facts, and records them if that is wanted.
