@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/panicroom-kdump/panicroom/internal/fdt"
@@ -162,7 +163,7 @@ func (in *inspector) all(ctx context.Context) []Verified {
 			list = append(list, Verified{f.Name, NotVerified, context.Cause(ctx).Error()})
 			continue
 		}
-		list = append(list, in.file(f.Name))
+		list = append(list, in.after(f.Name))
 	}
 	return list
 }
@@ -323,9 +324,6 @@ func (in *inspector) planFile(s *seal.Seal) Verified {
 
 // file compares a file with the plan.
 func (in *inspector) file(name string) Verified {
-	if v, ok := in.early[name]; ok {
-		return v
-	}
 	v := Verified{What: name, Result: NotVerified, Detail: "the plan does not have its digest"}
 	for _, f := range in.plan.Files {
 		if f.Name != name {
@@ -354,6 +352,19 @@ func (in *inspector) before(name string) Verified {
 	}
 	in.early[name] = v
 	return v
+}
+
+// after compares a file when those that are deleted may be gone.
+func (in *inspector) after(name string) Verified {
+	if v, ok := in.early[name]; ok {
+		return v
+	}
+	module := slices.ContainsFunc(in.plan.Modules, func(m Module) bool { return m.File == name })
+	if _, err := fs.Stat(in.root, strings.TrimPrefix(name, "/")); module && errors.Is(err, fs.ErrNotExist) {
+		// By a worker that did not live to tell.
+		return Verified{name, NotVerified, "it was loaded and deleted"}
+	}
+	return in.file(name)
 }
 
 // hash reads a file of the initramfs.

@@ -131,7 +131,9 @@ func TestIntegrity(t *testing.T) {
 		{"longer init", func(_ *testing.T, r fstest.MapFS, _ *Plan) {
 			r["init"] = &fstest.MapFile{Data: append(bytes.Clone(r["init"].Data), 0)}
 		}, map[string]Result{initFile: Mismatch}, "/init"},
-		{"no module", func(_ *testing.T, r fstest.MapFS, _ *Plan) { delete(r, "modules/ext4.ko") }, map[string]Result{module: Mismatch}, module},
+		{"no init", func(_ *testing.T, r fstest.MapFS, _ *Plan) { delete(r, "init") }, map[string]Result{initFile: Mismatch}, initFile},
+		{"module", func(_ *testing.T, r fstest.MapFS, _ *Plan) { flip(r, "modules/ext4.ko", 1) }, map[string]Result{module: Mismatch}, module},
+		{"module used up", func(_ *testing.T, r fstest.MapFS, _ *Plan) { delete(r, "modules/ext4.ko") }, map[string]Result{module: NotVerified}, "deleted"},
 		{"plan", func(_ *testing.T, r fstest.MapFS, _ *Plan) { flip(r, "plan.json", 0) }, map[string]Result{planFile: Mismatch}, planFile},
 		{"header", func(_ *testing.T, r fstest.MapFS, _ *Plan) { flip(r, "proc/kcore", header+ehdrSize+4*phdrSize) }, map[string]Result{whatHeader: Mismatch}, whatHeader},
 		{"header's count", func(_ *testing.T, r fstest.MapFS, _ *Plan) { flip(r, "proc/kcore", header+56) }, map[string]Result{whatHeader: Mismatch}, whatHeader},
@@ -224,6 +226,10 @@ func TestIntegrityBeforeUse(t *testing.T) {
 	delete(root, "modules/ext4.ko")
 	if _, err := in.integrity(t.Context(), func([]Verified) {}); !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), "ext4") {
 		t.Errorf("after use: %v", err)
+	}
+	again := inspector{root: root, plan: plan}
+	if v := again.before("/modules/ext4.ko"); v.Result != Mismatch {
+		t.Errorf("a module that is missing before its use: %+v", v)
 	}
 	if v := in.before("/unknown"); v.Result != NotVerified {
 		t.Errorf("a file that the plan lacks: %+v", v)

@@ -275,11 +275,24 @@ func TestOwnFailure(t *testing.T) {
 // finds what was loaded through /proc/kcore.
 func TestIntegrity(t *testing.T) {
 	t.Parallel()
-	k := kernel(t, "sid")
+	suites := []string{"sid"}
+	if full() {
+		suites = []string{"sid", "trixie"}
+	}
+	for _, suite := range suites {
+		t.Run(suite, func(t *testing.T) {
+			t.Parallel()
+			testIntegrity(t, suite)
+		})
+	}
+}
+
+func testIntegrity(t *testing.T, suite string) {
+	k := kernel(t, suite)
 	status := lab.Run("panicroom", "status", "--json")
 	status.Name = "status"
 	o := run(t, &lab.Scenario{
-		Name: "integrity", Kernel: k, MemMiB: 768, Crashkernel: "128M",
+		Name: "integrity-" + suite, Kernel: k, MemMiB: 768, Crashkernel: "128M",
 		Disk: &lab.Disk{SizeMiB: 512}, Programs: []string{panicRoom(t, k)},
 		Steps: []script.Step{loadStep("--test-corrupt"), status, crashStep(0)},
 	})
