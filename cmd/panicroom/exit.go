@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/panicroom-kdump/panicroom/crashenv"
+	"github.com/panicroom-kdump/panicroom/internal/kimage"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
 	"github.com/panicroom-kdump/panicroom/vmcore"
@@ -47,7 +48,7 @@ func exitCode(err error) int {
 		return exitNeedsRoot
 	case errors.Is(err, load.ErrKernelRefused):
 		return exitKernelRefused
-	case errors.Is(err, load.ErrRefused):
+	case errors.Is(err, load.ErrRefused), isImageError(err):
 		return exitRefused
 	case errors.Is(err, errNotArmed):
 		return exitNotArmed
@@ -57,4 +58,10 @@ func exitCode(err error) int {
 		return exitNotADump
 	}
 	return exitError
+}
+
+// isImageError tells whether a kernel image is what was refused.
+func isImageError(err error) bool {
+	_, ok := errors.AsType[*kimage.Error](err)
+	return ok
 }

@@ -97,6 +97,7 @@ var edges = []struct{ from, to, because string }{
 	{"cmd/panicroom", "target", "save writes to one"},
 	{"cmd/panicroom", "report", "report prints one"},
 	{"cmd/panicroom", "load", "load, unload, crash"},
+	{"cmd/panicroom", "internal/kimage", "inspect-image prints what one is"},
 	{"cmd/panicroom", "crashenv", "load builds the crash environment; as PID 1 the command is it"},
 }
 

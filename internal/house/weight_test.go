@@ -21,8 +21,9 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 // of the panic room twice over while the initramfs is unpacked, once after.
 // Whoever raises it says here what for:
 //
-//   - 5.5 MB: kernel images in every form: lz4, lzo, bzip2, lzma and the reading
-//     of ELF and unified images; 0.2 MB.
+//   - 5.7 MB: kernel images in every form (lz4, lzo, bzip2, lzma, ELF, unified
+//     images; 0.2 MB), and beside them both system calls, status and digests.
+//     Measured 5.57 MB; the file grows in steps of 64 KiB.
 //   - 5.3 MB: the whole command as first built has 5.1 MB; packing the initramfs
 //     unpacks modules of any codec, and load and save bring os, os/signal and
 //     the plans. Measured in a 128 MiB panic room: 19 MiB still available at the
@@ -30,7 +31,7 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 //   - 4.5 MB: cobra, encoding/json, kdump formats with zstd, BTF, xz, page
 //     selection and the report; the "disk only" budget of the first design was
 //     4.0 MB without a command line library (0.3 MB) and BTF (0.4 MB).
-const maxBytes = 5_500_000
+const maxBytes = 5_700_000
 
 // forbidden are packages that the crash binary must not link. An exception
 // names the only package that may import it.

@@ -34,7 +34,11 @@ func (o *opener) flat(s *source) (*Image, error) {
 			return nil, o.refuse(ErrNotKernel, Flat, RISCV, fmt.Sprintf("PE sections end at %d, outside of the image of %d bytes", end, img.ImageSize), whereKernelsAre)
 		}
 		short := func(have int64) error {
-			return o.truncated(Flat, "there are %d bytes, the image's sections end at %d: %d are missing", have, end, int64(end)-have)
+			what := "the file has"
+			if len(o.layers) > 0 {
+				what = "the image has"
+			}
+			return o.truncated(Flat, "%s %d bytes, its sections end at %d: %d are missing", what, have, end, int64(end)-have)
 		}
 		if s.size >= 0 && int64(end) > s.size {
 			return nil, short(s.size)

@@ -20,7 +20,8 @@ const (
 	xzMagic  = "\xfd7zXZ\x00"
 	xzFooter = "YZ"
 
-	xzLZMA2 = 0x21 // filter
+	xzLZMA2 = 0x21 // filters
+	xzRISCV = 0x0b
 )
 
 // errWindow: a dictionary larger than maxWindow.
@@ -126,8 +127,21 @@ func (z *xzReader) next() error {
 			h = h[n:]
 		}
 	}
-	if flags&3 != 0 || len(h) < 3 || h[0] != xzLZMA2 || h[1] != 1 {
-		return errors.New("a filter other than LZMA2, which a riscv64 kernel is not compressed with")
+	branched := flags&3 == 1
+	var start uint32
+	if branched {
+		switch {
+		case len(h) > 2 && h[0] == xzRISCV && h[1] == 0:
+			h = h[2:]
+		case len(h) > 6 && h[0] == xzRISCV && h[1] == 4:
+			start = binary.LittleEndian.Uint32(h[2:])
+			h = h[6:]
+		default:
+			branched = false
+		}
+	}
+	if branched != (flags&3 != 0) || len(h) < 3 || h[0] != xzLZMA2 || h[1] != 1 {
+		return errors.New("filters that a riscv64 kernel is not compressed with")
 	}
 	dictionary, err := lzma.DecodeDictCap(h[2])
 	if err != nil {
@@ -140,8 +154,15 @@ func (z *xzReader) next() error {
 	if z.check != nil {
 		z.check.Reset()
 	}
-	z.block, err = lzma.Reader2Config{DictCap: int(max(dictionary, lzma.MinDictCap))}.NewReader2(z.in)
-	return err
+	block, err := lzma.Reader2Config{DictCap: int(max(dictionary, lzma.MinDictCap))}.NewReader2(z.in)
+	if err != nil {
+		return err
+	}
+	z.block = block
+	if branched {
+		z.block = newBranches(block, start)
+	}
+	return nil
 }
 
 // end checks a block that was read.
