@@ -44,7 +44,11 @@ func (p *Plan) place(a *arch, image *kimage.Image, initramfs, tree, header int, 
 		{&l.tree, SegmentTree, uint64(tree)},
 		{&l.initramfs, SegmentInitramfs, uint64(initramfs)},
 	}
-	needed := floor - main.Start + spare
+	needed := floor - main.Start
+	// The kernel's own pages can lie in the gaps that alignment makes.
+	if gaps := needed - l.kernel.MemSize; gaps < spare {
+		needed += spare - gaps
+	}
 	for _, s := range sizes {
 		needed += roundUp(s.size, pageSize)
 	}

@@ -39,6 +39,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"mountinfo", "internal/device", `^FindMount$`, `^FuzzParseMounts$`},
 	{"/proc/iomem", "internal/host", `^Read$`, `^FuzzParseIomem$`},
 	{"/proc/kcore", "internal/host", `(?i)kcore`, `^FuzzKcore$`},
+	{"memory maps and device trees of machines", "load", `^Make$`, `^FuzzMake$`},
 	{"plans", "crashenv", `^Plan$`, `^FuzzParsePlan$`},
 	{"manifests", "crashenv", `^Manifest$`, `^FuzzParseManifest$`},
 }
