@@ -14,6 +14,7 @@
 //   - TestMemory: 8 GiB, crashkernel=,high, two memory nodes.
 //   - TestEFI: kernels that U-Boot and EDK II start, the latter with ACPI.
 //   - TestFirmwareMemory: a header with the firmware's memory in it.
+//   - TestTightRegion: page by page, what load accepts the kernel takes.
 //   - TestRefusals, TestRoom: what load must refuse, and that what was loaded
 //     stays.
 //   - TestTargetFails: a target that is missing, full or read-only after the

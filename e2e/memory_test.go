@@ -3,6 +3,11 @@
 package e2e
 
 import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
@@ -76,4 +81,67 @@ func TestFirmwareMemory(t *testing.T) {
 		t.Errorf("%d bytes of the firmware are listed as unreadable; want at least 256 KiB", unreadable)
 	}
 	judge(t, s, false)
+}
+
+// Where load says that a reservation is too small by a page, the kernel's own
+// border is no higher: page by page, what load accepts really loads, and what it
+// refuses is refused before the system call. With a low region beside the main
+// one, the main one needs no memory to work with and can be filled to the end;
+// the two pages that the kernel itself takes then lie behind the panic kernel.
+func TestTightRegion(t *testing.T) {
+	t.Parallel()
+	k := kernel(t, "trixie")
+	image, err := os.ReadFile(k.ImagePath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	imageSize := binary.LittleEndian.Uint64(image[16:]) // Documentation/arch/riscv/boot-image-header.rst
+	const (
+		page      = 4096
+		initramfs = 1 << 20
+		low       = 128 << 20 // of crashkernel=,high
+		around    = 4         // pages that device tree and header may differ from our guess
+	)
+	guess := (imageSize+2<<20-1)&^(2<<20-1) + initramfs + 3*page
+	steps := []script.Step{{Name: "initramfs", Write: &script.Write{Path: "/tmp/initramfs", Random: initramfs}}}
+	name := func(what string, pages int) string { return fmt.Sprintf("%s %+d pages", what, pages) }
+	for n := around; n >= -around; n-- {
+		size := low + int(guess) + n*page
+		steps = append(steps,
+			script.Step{Name: name("shrink", n), Write: &script.Write{Path: "/sys/kernel/kexec_crash_size", Data: []byte(strconv.Itoa(size))}},
+			script.Step{Name: name("size", n), Show: &script.Show{Paths: []string{"/sys/kernel/kexec_crash_size"}}},
+			named(name("load", n), loadStep("--initramfs", "/tmp/initramfs")),
+			loaded(name("loaded", n)),
+			named(name("unload", n), lab.Run("panicroom", "unload")),
+		)
+	}
+	o := run(t, &lab.Scenario{
+		Name: "tight", Kernel: k, MemMiB: 4096, Crashkernel: "64M,high",
+		Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)}, Steps: steps,
+	})
+	if !o.Finished {
+		t.Fatalf("the machine did not come to the end of the steps\n%s", o.Story())
+	}
+	accepted, refused := 0, 0
+	for n := around; n >= -around; n-- {
+		if r, _ := o.Step(name("size", n)); strings.TrimSpace(r.Stdout) != strconv.Itoa(low+int(guess)+n*page) {
+			t.Fatalf("%+d pages: the reservation has %s bytes; want %d", n, strings.TrimSpace(r.Stdout), low+int(guess)+n*page)
+		}
+		r, _ := o.Step(name("load", n))
+		in, _ := o.Step(name("loaded", n))
+		is := strings.TrimSpace(in.Stdout)
+		switch {
+		case r.Exit == 0 && is == "1" && refused == 0:
+			accepted++
+		case r.Exit == 4 && is == "0":
+			refused++
+			refusal{name("load", n), 4, "main region are needed", "crashkernel="}.check(t, o)
+		default:
+			t.Errorf("%+d pages: exit %d, kexec_crash_loaded %s, after %d refusals\n%s", n, r.Exit, is, refused, r.Stderr)
+		}
+	}
+	if accepted == 0 || refused == 0 {
+		t.Errorf("%d sizes were accepted and %d refused; want some of both", accepted, refused)
+	}
+	t.Logf("%d sizes accepted, %d refused", accepted, refused)
 }
