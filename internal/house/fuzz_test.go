@@ -41,6 +41,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"/proc/kcore", "internal/host", `(?i)kcore`, `^FuzzKcore$`},
 	{"memory maps and device trees of machines", "load", `^Make$`, `^FuzzMake$`},
 	{"plans", "crashenv", `^Plan$`, `^FuzzParsePlan$`},
+	{"command lines of kexec", "internal/kexecline", `^Parse$`, `^FuzzParse$`},
 	{"manifests", "crashenv", `^Manifest$`, `^FuzzParseManifest$`},
 }
 
