@@ -83,7 +83,7 @@ func (l *loader) current(m *host.Machine, section func(host.Range) io.Reader) (*
 
 // Held compares the reserved memory with the digests of the plan. On riscv64
 // nothing protects that memory from the running kernel
-// (arch_kexec_protect_crashkres is x86's alone, 6.12 and 7.2), and kexec_load has
+// (it has no arch_kexec_protect_crashkres, 6.12 and 7.2), and kexec_load has
 // no checksum: a stray write shows here, or only after a crash.
 func (p *Plan) Held(section func(host.Range) io.Reader) []Held {
 	var list []Held
