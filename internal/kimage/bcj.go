@@ -8,8 +8,7 @@ import (
 // branches undoes the filter for RISC-V code that xz from 5.6 on applies to a
 // kernel before it compresses it (scripts/xz_wrap.sh, 6.12): addresses in jumps
 // and in pairs of AUIPC and what uses it have become absolute, with their bytes
-// in big endian order, and become relative again here. After lib/xz/xz_dec_bcj.c
-// of Linux 6.12 by Lasse Collin and Igor Pavlov, which is under 0BSD.
+// in big endian order, and become relative again here.
 type branches struct {
 	r   io.Reader
 	buf []byte
@@ -48,47 +47,75 @@ func (b *branches) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Of the RISC-V instruction set (unprivileged specification, chapters 2 and 34).
+const (
+	opJAL   = 0x6f
+	opAUIPC = 0x17
+
+	regZero, regRA, regSP, regT0 = 0, 1, 2, 5
+)
+
+// marker is what an AUIPC that the filter has changed ends in: destination sp,
+// and two bits more, which compilers do not make.
+const marker = 3<<12 | regSP<<7 | opAUIPC
+
 // undoBranches does it to code at position pos, and returns how much of it is
-// done.
+// done. How far it goes on after something that it leaves alone is part of the
+// format: the filter went the same way.
 func undoBranches(code []byte, pos uint32) int {
-	le := binary.LittleEndian
 	i := 0
-	for ; i+8 <= len(code); i += 2 {
-		first := uint32(code[i])
+	for i+8 <= len(code) {
+		at := pos + uint32(i)
 		switch {
-		case first == 0xef: // JAL with ra
-			b1, b2, b3 := uint32(code[i+1]), uint32(code[i+2]), uint32(code[i+3])
-			if b1&0x0d != 0 {
-				continue
-			}
-			addr := (b1&0xf0)<<13 | b2<<9 | b3<<1
-			addr -= pos + uint32(i)
-			code[i+1] = byte(b1&0x0f | addr>>8&0xf0)
-			code[i+2] = byte(addr>>16&0x0f | addr>>7&0x10 | addr<<4&0xe0)
-			code[i+3] = byte(addr>>4&0x7f | addr>>13&0x80)
+		case code[i] == opJAL|regRA<<7&0xff: // the lowest bit of the destination is in this byte
+			i += undoJAL(code[i:], at)
+		case code[i]&0x7f == opAUIPC:
+			i += undoAUIPC(code[i:], at)
+		default:
 			i += 2
-		case first&0x7f == 0x17: // AUIPC
-			upper, lower := le.Uint32(code[i:]), le.Uint32(code[i+4:])
-			if upper&0xe80 != 0 { // rd is not x0 or x2: it was no pair, or looked like one that is done
-				if (upper<<8^(lower-3))&0xf8003 != 0 {
-					i += 4
-					continue
-				}
-				addr := upper&0xfffff000 + lower>>20
-				upper, lower = 0x17|2<<7|lower<<12, addr
-			} else {
-				rs1 := upper >> 27
-				if (upper-0x3117)<<18 >= rs1&0x1d {
-					i += 2
-					continue
-				}
-				addr := binary.BigEndian.Uint32(code[i+4:]) - (pos + uint32(i))
-				upper, lower = 0x17|rs1<<7|(addr+0x800)&0xfffff000, upper>>12|addr<<20
-			}
-			le.PutUint32(code[i:], upper)
-			le.PutUint32(code[i+4:], lower)
-			i += 6
 		}
 	}
-	return min(i, len(code))
+	return i
+}
+
+// undoJAL undoes a call: the upper twenty bits of the instruction are bits 20 to
+// 1 of the address, the highest byte first.
+func undoJAL(code []byte, pc uint32) int {
+	rd := regRA | uint32(code[1]&0x0f)<<1
+	if rd != regRA && rd != regT0 {
+		return 2
+	}
+	to := uint32(code[1]>>4)<<17 | uint32(code[2])<<9 | uint32(code[3])<<1
+	off := to - pc
+	// The immediate of the J format is in no order.
+	imm := off>>20&1<<19 | off>>1&0x3ff<<9 | off>>11&1<<8 | off>>12&0xff
+	binary.LittleEndian.PutUint32(code, imm<<12|rd<<7|opJAL)
+	return 4
+}
+
+// undoAUIPC undoes a pair of AUIPC and an instruction that adds 12 bits to its
+// register. Changed, it is the marker below the lower 20 bits of the second
+// instruction, whose base register becomes that of the AUIPC again, and then the
+// address. What had looked like that before is kept as a pair.
+func undoAUIPC(code []byte, pc uint32) int {
+	le := binary.LittleEndian
+	first, second := le.Uint32(code), le.Uint32(code[4:])
+	if rd := first >> 7 & 31; rd != regZero && rd != regSP {
+		isPair := second&3 == 3 && second>>15&31 == rd
+		if !isPair {
+			return 6
+		}
+		le.PutUint32(code, second<<12|regSP<<7|opAUIPC)
+		le.PutUint32(code[4:], first&^0xfff+second>>20)
+		return 8
+	}
+	base := first >> 27
+	if first&0x3fff != marker || base == regZero || base == regSP {
+		return 4
+	}
+	off := binary.BigEndian.Uint32(code[4:]) - pc
+	// The lower part is signed, so the upper one is rounded.
+	le.PutUint32(code, (off+0x800)&^0xfff|base<<7|opAUIPC)
+	le.PutUint32(code[4:], off<<20|first>>12)
+	return 8
 }
