@@ -453,6 +453,116 @@ func (w *world) border(t *testing.T, seed uint64) bool {
 	return true
 }
 
+// A kernel to reboot into is placed in the pieces of memory that are free once
+// nobody runs, whenever they have a place for it, and nowhere else.
+func TestRebootPlacement(t *testing.T) {
+	placed, none := 0, 0
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 4))
+		pages := func(n int) uint64 { return uint64(1+r.IntN(n)) * 4096 }
+		m := *recorded(t, sv57)
+		m.MemTotal = 1 << 40
+		tree := fdt.New()
+		tree.Root.SetU32("#address-cells", 2)
+		tree.Root.SetU32("#size-cells", 2)
+		reserved := tree.Ensure("/reserved-memory")
+		ram := host.Range{Start: 0x80000000}
+		at := ram.Start + pages(1000)
+		var nested []host.Resource
+		var taken []host.Range
+		for i := range 1 + r.IntN(9) {
+			at += pages([]int{100, 2500}[r.IntN(2)])
+			hole := host.Range{Start: at, End: at + pages(600)}
+			at = hole.End
+			taken = append(taken, hole)
+			switch r.IntN(3) {
+			case 0:
+				nested = append(nested, host.Resource{Range: hole, Name: "Reserved", Depth: 1})
+			case 1:
+				nested = append(nested, host.Resource{Range: hole, Name: "Crash kernel", Depth: 1})
+			default:
+				n := reserved.AddChild(fmt.Sprintf("tee%d@%x", i, hole.Start))
+				v, _ := reserved.EncodeRanges(fdt.Range{Address: hole.Start, Size: hole.Size()})
+				n.Set("reg", v)
+				n.Set("no-map", nil)
+			}
+		}
+		ram.End = at + pages(2000)
+		m.Iomem = append([]host.Resource{{Range: ram, Name: "System RAM"}}, nested...)
+		tree.Root.Set("large", make([]byte, r.IntN([]int{100, mib}[r.IntN(2)])))
+		var err error
+		if m.FDT, err = tree.Marshal(); err != nil {
+			t.Fatal(err)
+		}
+		image := uint64(12*1024 + r.IntN(6*mib))
+		initramfs := zeros[:1+r.IntN(4*mib)]
+		free := host.Subtract([]host.Range{ram}, taken)
+		try := func(m *host.Machine) (*Plan, error) {
+			return makeOf(m, flat(m.Release, image), initramfs, &Options{Purpose: ForReboot})
+		}
+		describe := func() string {
+			return fmt.Sprintf("seed %d: free %v, kernel %#x, initramfs %#x", seed, free, image, len(initramfs))
+		}
+
+		// On a machine with much more memory everything has a place, and says how
+		// large it is.
+		large := m
+		large.Iomem = append(slices.Clone(m.Iomem), host.Resource{Range: host.Range{Start: 1 << 40, End: 1<<40 + 1<<30}, Name: "System RAM"})
+		sizes, err := try(&large)
+		if err != nil {
+			t.Fatalf("%s: with more memory: %v", describe(), err)
+		}
+		want := anyPlace(free, image, sizes.Segment(SegmentTree).MemSize, sizes.Segment(SegmentInitramfs).MemSize)
+		p, err := try(&m)
+		if rule := ruleOf(t, err); want != (rule == "") || !want && rule != RuleRoom {
+			t.Fatalf("%s, device tree %#x: %v; is there a place: %v", describe(), sizes.Segment(SegmentTree).MemSize, err, want)
+		}
+		if err != nil {
+			none++
+			continue
+		}
+		placed++
+		kernel := p.Segment(SegmentKernel)
+		for i, s := range p.Segments {
+			if outside := host.Subtract([]host.Range{s.Range()}, free); len(outside) > 0 || s.Mem%4096 != 0 || s.MemSize%4096 != 0 {
+				t.Errorf("%s: segment %s at %v", describe(), s.Name, s.Range())
+			}
+			if s.Name != SegmentKernel && s.Mem < roundUp(kernel.Mem+kernel.MemSize, hugePage) {
+				t.Errorf("%s: %s at %v, in or below the kernel at %v", describe(), s.Name, s.Range(), kernel.Range())
+			}
+			for _, o := range p.Segments[:i] {
+				if s.Mem < o.Mem+o.MemSize && o.Mem < s.Mem+s.MemSize {
+					t.Errorf("%s: %s and %s overlap", describe(), s.Name, o.Name)
+				}
+			}
+		}
+		if kernel.Mem%hugePage != 0 || p.Segments[0].Name != SegmentTree {
+			t.Errorf("%s: kernel at %#x, first segment %s", describe(), kernel.Mem, p.Segments[0].Name)
+		}
+	}
+	if placed < 50 || none < 50 {
+		t.Errorf("%d kernels were placed and %d had no place; want some of both", placed, none)
+	}
+}
+
+// anyPlace tries the kernel in each place and the two others in each pair of
+// pieces above it.
+func anyPlace(free []host.Range, image, a, b uint64) bool {
+	for _, piece := range free {
+		for base := roundUp(piece.Start, hugePage); base+roundUp(image, hugePage) <= piece.End; base += hugePage {
+			above := host.Subtract(free, []host.Range{{Start: 0, End: base + roundUp(image, hugePage)}})
+			for i, x := range above {
+				for j, y := range above {
+					if i != j && x.Size() >= a && y.Size() >= b || i == j && x.Size() >= a+b {
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
+}
+
 // A region that just holds everything is too small when any one segment is
 // larger by what it grows in, and the refusal has the numbers.
 func TestRegionTooSmall(t *testing.T) {

@@ -104,7 +104,12 @@ func placeForReboot(a *arch, free []host.Range, size places) (places, error) {
 	}
 	p.kernel.Mem = base
 	free = host.Subtract(free, []host.Range{{Start: 0, End: base + kernel}})
-	for _, s := range []*Segment{&p.tree, &p.initramfs} {
+	// The larger first: the smaller also fits wherever that could have been.
+	others := []*Segment{&p.tree, &p.initramfs}
+	if p.initramfs.MemSize > p.tree.MemSize {
+		slices.Reverse(others)
+	}
+	for _, s := range others {
 		if s.MemSize == 0 {
 			continue
 		}
