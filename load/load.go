@@ -42,7 +42,8 @@ type Options struct {
 	// unknown and taken for three times its size.
 	Unpacked uint64
 	// WorkingMemory is how much memory the panic kernel and its program need
-	// beside what is loaded, in bytes; 0 is [DefaultWorkingMemory].
+	// beside what is loaded, in bytes; 0 is [DefaultWorkingMemory], and more where
+	// ACPI tables are read.
 	WorkingMemory uint64
 
 	// Environment is the SHA-256 of what the crash environment will check the rest
@@ -66,11 +67,28 @@ type TestOptions struct {
 }
 
 // DefaultWorkingMemory is what the kernel itself and panicroom take of the
-// reserved memory beside what is loaded there. Measured with Debian's 7.2.13,
-// an image of 37 MiB and a program of 2 MB: 96 MiB are too little, 128 MiB
-// leave 50 MiB free when init starts; 32 MiB are the root table of mem_section
-// alone.
-const DefaultWorkingMemory = 48 << 20
+// reserved memory beside what is loaded there. Measured with Debian's 6.12.107
+// and 7.2.13 on machines of 1 GiB: with 59 MiB the modules do not fit any more,
+// with 50 MiB init cannot be executed, 76 MiB leave 16 at the lowest; 32 MiB are
+// the root table of mem_section alone.
+const DefaultWorkingMemory = 60 << 20
+
+// acpiMemory is what it takes more of when ACPI tables describe the machine: 79
+// MiB were too little, 85 left 11.
+const acpiMemory = 20 << 20
+
+// workingMemory is how much the panic kernel shall have to work with. A kernel
+// whose device tree has no CPUs, as the EFI stub makes one where the firmware
+// gives none, takes the machine from ACPI tables.
+func workingMemory(tree *fdt.Tree, opts *Options) uint64 {
+	switch {
+	case opts.WorkingMemory != 0:
+		return opts.WorkingMemory
+	case tree.Find("/cpus") == nil:
+		return DefaultWorkingMemory + acpiMemory
+	}
+	return DefaultWorkingMemory
+}
 
 // Make plans the loading of a kernel; initramfs is the archive as it shall lie
 // in memory. Broken rules come back as [*RuleError].
@@ -162,6 +180,7 @@ func (p *Plan) forCrash(l *layout) error {
 	if err != nil {
 		return err
 	}
+	p.Room.Working = workingMemory(tree, l.opts)
 	if p.Method == ByFile {
 		return p.crashByFile(l, tree, firmware)
 	}

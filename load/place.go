@@ -56,11 +56,7 @@ func (p *Plan) place(a *arch, image *kimage.Image, initramfs, tree, header int, 
 	if unpacked == 0 {
 		unpacked = 3 * uint64(initramfs)
 	}
-	working := opts.WorkingMemory
-	if working == 0 {
-		working = DefaultWorkingMemory
-	}
-	p.Room = Room{Loaded: needed, Unpacked: roundUp(unpacked, pageSize), Working: working}
+	p.Room.Loaded, p.Room.Unpacked = needed, roundUp(unpacked, pageSize)
 	for _, r := range p.Regions {
 		p.Room.Reserved += r.Size()
 	}
@@ -68,7 +64,7 @@ func (p *Plan) place(a *arch, image *kimage.Image, initramfs, tree, header int, 
 	if main.Start >= end || needed > end-main.Start {
 		return l, p.tooSmall(fmt.Sprintf("%s of the main region are needed and it has %s", ui.Bytes(needed), ui.Bytes(main.Size())), image, initramfs)
 	}
-	if total := needed + p.Room.Unpacked + working; total > p.Room.Reserved {
+	if total := needed + p.Room.Unpacked + p.Room.Working; total > p.Room.Reserved {
 		return l, p.tooSmall(fmt.Sprintf("%s are needed and %s are reserved", ui.Bytes(total), ui.Bytes(p.Room.Reserved)), image, initramfs)
 	}
 	p.Room.Free = p.Room.Reserved - needed - p.Room.Unpacked
