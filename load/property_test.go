@@ -3,7 +3,6 @@ package load
 import (
 	"bytes"
 	"debug/elf"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -629,65 +628,110 @@ func TestRegionTooSmall(t *testing.T) {
 	}
 }
 
+// facts are a recorded machine whose memory map and device tree can be damaged.
+type facts struct {
+	machine *host.Machine
+	iomem   []byte
+}
+
+func recordedFacts(t testing.TB, name string) facts {
+	dir := os.DirFS(filepath.Join("testdata", "machines", name))
+	m, err := host.Read(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	iomem, err := fs.ReadFile(dir, "proc/iomem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return facts{m, iomem}
+}
+
+// make tells whether there is a plan; it must not break a rule. imagePages is
+// the kernel's size in memory; given is whether the tree is one that the user
+// gives or the machine's own.
+func (f facts) make(t *testing.T, iomem, tree []byte, cmdline string, imagePages uint16, initramfs uint32, given bool) bool {
+	t.Helper()
+	m := *f.machine
+	var err error
+	if m.Iomem, err = host.ParseIomem(iomem); err != nil {
+		return false
+	}
+	m.CrashSize = 0
+	for _, r := range m.CrashRegions() {
+		m.CrashSize += r.Size()
+	}
+	m.Cmdline = cmdline
+	opts := &Options{Seed: zeros[:64]}
+	if given {
+		opts.DTB = tree
+	} else {
+		m.FDT = tree
+	}
+	kernel := flat("6.12.1", max(8<<10, uint64(imagePages)*4096))
+	p, err := makeOf(&m, kernel, zeros[:initramfs%uint32(len(zeros))], opts)
+	if err != nil {
+		if p != nil {
+			t.Errorf("a plan and the error %v", err)
+		}
+		return false
+	}
+	var firmware []host.Range
+	for _, e := range p.Excluded {
+		firmware = append(firmware, e.Range)
+	}
+	for _, b := range brokenRules(&m, p, firmware) {
+		t.Error(b)
+	}
+	if t.Failed() {
+		t.Log(p)
+	}
+	return true
+}
+
+var damageable = []string{sv57, "virt-6.12-8g-high", "virt-6.12-acpi-2g", "virt-6.12-uboot-2g"}
+
+// Single bits of a machine's memory map and device tree are wrong: there is a
+// plan that breaks no rule, or an error.
+func TestDamagedFacts(t *testing.T) {
+	plans := 0
+	for i, name := range damageable {
+		f := recordedFacts(t, name)
+		r := rand.New(rand.NewPCG(uint64(i), 5))
+		for range 500 {
+			iomem, tree := bytes.Clone(f.iomem), bytes.Clone(f.machine.FDT)
+			for range 1 + r.IntN(3) {
+				b := iomem
+				if r.IntN(2) == 0 {
+					b = tree
+				}
+				b[r.IntN(len(b))] ^= 1 << r.IntN(8)
+			}
+			if f.make(t, iomem, tree, f.machine.Cmdline, 30*256, 64<<10, r.IntN(2) == 0) {
+				plans++
+			}
+		}
+	}
+	if plans < 100 || plans > 1900 {
+		t.Errorf("%d of 2000 damaged machines got a plan; want some of both", plans)
+	}
+}
+
 // Whatever a machine says of its memory and in its device tree, Make gives a plan
 // that breaks no rule, or an error.
 func FuzzMake(f *testing.F) {
-	base := map[string]*host.Machine{}
-	for _, name := range []string{sv57, "virt-6.12-8g-high", "virt-6.12-acpi-2g", "virt-6.12-uboot-2g"} {
-		dir := os.DirFS(filepath.Join("testdata", "machines", name))
-		m, err := host.Read(dir, nil)
-		if err != nil {
-			f.Fatal(err)
-		}
-		iomem, err := fs.ReadFile(dir, "proc/iomem")
-		if err != nil {
-			f.Fatal(err)
-		}
-		base[name] = m
-		f.Add(name, iomem, m.FDT, m.Cmdline, uint16(30*256), uint32(1<<20), false)
-		f.Add(name, iomem, m.FDT, "", uint16(1), uint32(1), true)
+	base := map[string]facts{}
+	for _, name := range damageable {
+		r := recordedFacts(f, name)
+		base[name] = r
+		f.Add(name, r.iomem, r.machine.FDT, r.machine.Cmdline, uint16(30*256), uint32(1<<20), false)
+		f.Add(name, r.iomem, r.machine.FDT, "", uint16(1), uint32(1), true)
 	}
-	kernel := flat("6.12.1", mib)
 	f.Fuzz(func(t *testing.T, name string, iomem, tree []byte, cmdline string, image uint16, initramfs uint32, given bool) {
 		from, ok := base[name]
 		if !ok {
 			from = base[sv57]
 		}
-		m := *from
-		var err error
-		if m.Iomem, err = host.ParseIomem(iomem); err != nil {
-			return
-		}
-		m.CrashSize = 0
-		for _, r := range m.CrashRegions() {
-			m.CrashSize += r.Size()
-		}
-		m.Cmdline = cmdline
-		opts := &Options{Seed: zeros[:64]}
-		if given {
-			opts.DTB = tree
-		} else {
-			m.FDT = tree
-		}
-		// The size in memory, in pages.
-		k := bytes.Clone(kernel)
-		binary.LittleEndian.PutUint64(k[0x10:], max(uint64(len(k)), uint64(image)*4096))
-		p, err := makeOf(&m, k, zeros[:initramfs%uint32(len(zeros))], opts)
-		if err != nil {
-			if p != nil {
-				t.Errorf("a plan and the error %v", err)
-			}
-			return
-		}
-		var firmware []host.Range
-		for _, e := range p.Excluded {
-			firmware = append(firmware, e.Range)
-		}
-		for _, b := range brokenRules(&m, p, firmware) {
-			t.Error(b)
-		}
-		if t.Failed() {
-			t.Log(p)
-		}
+		from.make(t, iomem, tree, cmdline, image, initramfs, given)
 	})
 }
