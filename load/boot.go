@@ -13,7 +13,7 @@ import (
 func CheckBoot() error { return checkBoot(os.DirFS("/")) }
 
 func checkBoot(root fs.FS) error {
-	loaded, err := isLoaded(root, ForReboot)
+	loaded, err := Loaded(root, ForReboot)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return &RuleError{Rule: RuleKexec, Detail: "the kernel has no support for kexec (no /sys/kernel/kexec_loaded)"}

@@ -117,12 +117,14 @@ func words(s string) []string {
 
 // SameCmdline returns the running kernel's command line for a kernel to reboot
 // into: all but what boot loaders put in for themselves.
-func SameCmdline(running string) string {
+func SameCmdline(running string) string { return Without(running, "BOOT_IMAGE", "initrd") }
+
+// Without returns a command line without the parameters of the given names.
+func Without(line string, names ...string) string {
 	var kept []string
-	for _, word := range words(running) {
-		switch name, _, _ := strings.Cut(word, "="); name {
-		case "BOOT_IMAGE", "initrd":
-		default:
+	for _, word := range words(line) {
+		name, _, _ := strings.Cut(strings.Trim(word, `"`), "=")
+		if !slices.Contains(names, name) {
 			kept = append(kept, word)
 		}
 	}

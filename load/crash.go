@@ -33,7 +33,7 @@ func checkCrash(root fs.FS) error {
 			Detail: "there is no " + sysrqTrigger + ": the kernel was built without CONFIG_MAGIC_SYSRQ",
 			Remedy: []string{"boot a kernel with CONFIG_MAGIC_SYSRQ=y; Debian's has it"}}
 	}
-	loaded, err := isLoaded(root, ForCrash)
+	loaded, err := Loaded(root, ForCrash)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return &RuleError{Rule: RuleKexec, Detail: "the kernel has no support for panic kernels (no /sys/kernel/kexec_crash_loaded)"}

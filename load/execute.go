@@ -88,7 +88,7 @@ type kernelLog interface {
 func machine() *loader {
 	return &loader{
 		dir: StateDir, load: sys.KexecLoad, file: handOver,
-		loaded: func(p Purpose) (bool, error) { return isLoaded(os.DirFS("/"), p) },
+		loaded: func(p Purpose) (bool, error) { return Loaded(os.DirFS("/"), p) },
 		log: func() kernelLog {
 			l, err := sys.OpenKernelLog()
 			if err != nil {
@@ -99,8 +99,8 @@ func machine() *loader {
 	}
 }
 
-// isLoaded tells whether a kernel is in a slot.
-func isLoaded(root fs.FS, p Purpose) (bool, error) {
+// Loaded tells whether a kernel is in a slot, by the machine's /sys in root.
+func Loaded(root fs.FS, p Purpose) (bool, error) {
 	now, before := "sys/kernel/kexec/crash_loaded", "sys/kernel/kexec_crash_loaded" // since 7.0, and till then
 	if p == ForReboot {
 		now, before = "sys/kernel/kexec/loaded", "sys/kernel/kexec_loaded"

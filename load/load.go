@@ -51,6 +51,9 @@ type Options struct {
 	Environment *[32]byte
 	// NoInitramfs allows a kernel that is loaded without one.
 	NoInitramfs bool
+	// Within is the memory that everything must be loaded into, beside all
+	// other rules; nil if they are enough. Nothing is moved for its sake.
+	Within *host.Range
 
 	Test TestOptions
 }
@@ -144,6 +147,9 @@ func Make(m *host.Machine, kernel *Kernel, initramfs []byte, opts *Options) (*Pl
 		err = p.forCrash(l)
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := p.within(opts.Within); err != nil {
 		return nil, err
 	}
 	p.seal()

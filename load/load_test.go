@@ -672,3 +672,64 @@ func TestLimitWarning(t *testing.T) {
 		}
 	}
 }
+
+func TestWithout(t *testing.T) {
+	const running = `BOOT_IMAGE=/boot/vmlinuz root=/dev/vda1 ro crashkernel=256M,high crashkernel=64M,low dyndbg="file a.c +p crashkernel=x" notcrashkernel=1 crashkernel_is=2`
+	for _, c := range []struct {
+		line  string
+		names []string
+		want  string
+	}{
+		{running, []string{"BOOT_IMAGE", "crashkernel"}, `root=/dev/vda1 ro dyndbg="file a.c +p crashkernel=x" notcrashkernel=1 crashkernel_is=2`},
+		{running, nil, running},
+		{"", []string{"a"}, ""},
+		{" a  b=1 \t c\n", []string{"b"}, "a c"},
+		{`"BOOT_IMAGE=/a b" c`, []string{"BOOT_IMAGE"}, "c"},
+		{`c a="b crashkernel=1`, []string{"crashkernel"}, `c a="b crashkernel=1`}, // the kernel takes the rest, too
+		{"crashkernel", []string{"crashkernel"}, ""},
+	} {
+		if got := Without(c.line, c.names...); got != c.want {
+			t.Errorf("Without(%q, %q) = %q; want %q", c.line, c.names, got, c.want)
+		}
+	}
+}
+
+// Bounds of whoever calls are kept or the load is refused; nothing moves.
+func TestWithin(t *testing.T) {
+	m := recorded(t, sv57)
+	free := plan(t, m, nil)
+	region := free.Regions[0]
+	lowest, highest := region.End, region.Start
+	for _, s := range free.Segments {
+		lowest, highest = min(lowest, s.Mem), max(highest, s.Mem+s.MemSize)
+	}
+	m.Config["CONFIG_KEXEC_FILE"] = "y"
+	m.Release = "7.2.0" // takes an Image by kexec_file_load
+	for _, c := range []struct {
+		what    string
+		method  Method
+		purpose Purpose
+		within  host.Range
+		ok      bool
+	}{
+		{"all that is used", ByLoad, ForCrash, host.Range{Start: lowest, End: highest}, true},
+		{"a byte less below", ByLoad, ForCrash, host.Range{Start: lowest + 1, End: highest}, false},
+		{"a byte less above", ByLoad, ForCrash, host.Range{Start: lowest, End: highest - 1}, false},
+		{"everything", ByLoad, ForReboot, host.Range{Start: 0, End: 1<<64 - 1}, true},
+		{"too low", ByLoad, ForReboot, host.Range{Start: 0, End: 0x80000000}, false},
+		{"the region", ByFile, ForCrash, region, true},
+		{"less than the region", ByFile, ForCrash, host.Range{Start: region.Start, End: region.End - 1}, false},
+		{"where the kernel wants", ByFile, ForReboot, host.Range{Start: 0, End: 1<<64 - 1}, false},
+	} {
+		p, err := makeOf(m, flat(m.Release, 0x1e6b000), make([]byte, 3<<20), &Options{Method: c.method, Purpose: c.purpose, Within: &c.within})
+		var rule *RuleError
+		switch {
+		case c.ok && err != nil:
+			t.Errorf("%s: %v", c.what, err)
+		case c.ok && c.method == ByLoad && c.purpose == ForCrash && p.Segments[0].Mem != free.Segments[0].Mem:
+			t.Errorf("%s: the bounds have moved %v to %#x", c.what, free.Segments[0].Range(), p.Segments[0].Mem)
+		case !c.ok && (!errors.As(err, &rule) || rule.Rule != RuleWithin):
+			t.Errorf("%s: %v; want the rule %q", c.what, err, RuleWithin)
+		}
+	}
+}

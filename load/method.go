@@ -68,9 +68,9 @@ func choose(a *arch, m *host.Machine, opts *Options) (*choice, error) {
 	}
 	switch {
 	case opts.Method == ByLoad && noLoad != nil:
-		return refuse(noLoad, "kexec_load(2) cannot be used: "+noLoad.why, "let panicroom choose: --method auto")
+		return refuse(noLoad, "kexec_load(2) cannot be used: "+noLoad.why, "let panicroom choose: --method auto, or -a for kexec")
 	case opts.Method == ByFile && noFile != nil:
-		return refuse(noFile, "kexec_file_load(2) cannot be used: "+noFile.why, "let panicroom choose: --method auto")
+		return refuse(noFile, "kexec_file_load(2) cannot be used: "+noFile.why, "let panicroom choose: --method auto, or -a for kexec")
 	case opts.Method == ByLoad, opts.Method == ByFile:
 		return &choice{method: opts.Method, why: "it was asked for"}, nil
 	case noLoad == nil:

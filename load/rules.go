@@ -42,6 +42,7 @@ const (
 	RuleHalf         Rule = "half"          // what is loaded is at most half of the machine's memory
 	RuleCoverage     Rule = "coverage"      // the dump will have what is needed to read it
 	RuleSegments     Rule = "segments"      // aligned, apart, inside the reserved memory
+	RuleWithin       Rule = "within"        // inside of what was asked for, if that was
 	RuleLoaded       Rule = "loaded"        // a panic kernel is in place
 	RuleSysrq        Rule = "sysrq"         // the kernel can be crashed on demand
 )
