@@ -199,29 +199,38 @@ func (l *loading) options() (*load.Options, error) {
 	return opts, nil
 }
 
-// load plans and, unless that is all that is wanted, loads; by the other system
-// call if the first cannot do it.
+// load plans and, unless that is all that is wanted, loads.
 func (l *loading) load(c *command, m *host.Machine, kernel *load.Kernel, initramfs []byte, opts *load.Options) (*load.Plan, error) {
-	plan, err := load.Make(m, kernel, initramfs, opts)
-	if err != nil || l.dryRun {
-		return plan, err
+	plan := func(opts *load.Options) (*load.Plan, error) { return load.Make(m, kernel, initramfs, opts) }
+	if l.dryRun {
+		return plan(opts)
 	}
-	c.step("loading %d segments with %s", len(plan.Segments), plan.Method.Call())
-	err = load.Execute(plan)
-	method, why, ok := plan.Otherwise(err, opts)
+	return c.carryOut(opts, plan, load.Execute)
+}
+
+// carryOut makes a plan and executes it; by the other system call if the first
+// cannot do it.
+func (c *command) carryOut(opts *load.Options, plan func(*load.Options) (*load.Plan, error), execute func(*load.Plan) error) (*load.Plan, error) {
+	first, err := plan(opts)
+	if err != nil {
+		return nil, err
+	}
+	c.step("loading %d segments with %s", len(first.Segments), first.Method.Call())
+	err = execute(first)
+	method, why, ok := first.Otherwise(err, opts)
 	if !ok {
-		return plan, err
+		return first, err
 	}
 	c.step("%s; trying the other system call", why)
 	again := *opts
 	again.Method = method
-	other, err2 := load.Make(m, kernel, initramfs, &again)
+	other, err2 := plan(&again)
 	if err2 == nil {
 		other.Why = why
-		err2 = load.Execute(other)
+		err2 = execute(other)
 	}
 	if err2 != nil {
-		return plan, fmt.Errorf("%w; and with %s: %w", err, method.Call(), err2)
+		return first, fmt.Errorf("%w; and with %s: %w", err, method.Call(), err2)
 	}
 	return other, nil
 }

@@ -4,7 +4,8 @@
 //
 // There is one file per verb here, each nothing but flags, options, one call
 // and printing; what the verbs do lives in the packages that the module's
-// documentation names in order.
+// documentation names in order. Called by the name kexec, it is the kexec of
+// kexec-tools.
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/panicroom-kdump/panicroom/crashenv"
@@ -23,6 +25,9 @@ import (
 func main() {
 	if crashenv.IsInit() {
 		crashenv.Init()
+	}
+	if filepath.Base(os.Args[0]) == "kexec" {
+		os.Exit(newKexec(os.Stdout, os.Stderr).run(os.Args[1:]))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -92,6 +92,7 @@ var edges = []struct{ from, to, because string }{
 
 	{"cmd/panicroom", "internal/sys", "version and machine of the command itself"},
 	{"cmd/panicroom", "internal/ui", "every word to a person or a pipe"},
+	{"cmd/panicroom", "internal/kexecline", "called as kexec, it reads the command lines of kexec-tools"},
 	{"cmd/panicroom", "internal/host", "load reads the machine"},
 	{"cmd/panicroom", "vmcore", "save, log and report open dumps"},
 	{"cmd/panicroom", "kernel", "log prints the dead kernel's log"},

@@ -84,8 +84,8 @@ const (
 const (
 	onlyX86 = "x86"
 
-	noJump       = "only kernels of x86 can return from the kernel that they have started (CONFIG_KEXEC_JUMP)"
-	noXen        = "it updates a running Xen, and Xen has no kexec on riscv64"
+	noJump       = "no riscv64 kernel can be returned to from the kernel that it has started (CONFIG_KEXEC_JUMP)"
+	noXen        = "it updates a running Xen hypervisor, which panicroom knows nothing of"
 	noVGA        = "it is for the VGA console of the code that kexec-tools runs between two kernels; riscv64 has no such code"
 	noPurgatory  = "it is for the serial port of the code that kexec-tools runs between two kernels; riscv64 has no such code"
 	leaveOut     = "leave it out"
@@ -148,7 +148,7 @@ var table = []Option{
 	{Long: "load-live-update", Group: Without, Support: Refused, Why: noXen, Instead: "use -l"},
 	{Long: "exec-live-update", Group: Without, Support: Refused, Why: noXen, Instead: "use -e"},
 	{Long: "elf32-core-headers", Group: Without, Support: Refused, Elsewhere: onlyX86,
-		Why:     "an ELF32 header cannot name memory above 4 GiB, and nobody reads riscv64 dumps in it",
+		Why:     "an ELF32 header cannot name memory above 4 GiB",
 		Instead: leaveOut},
 	{Long: "args-elf", Group: Without, Support: Refused, Elsewhere: onlyX86,
 		Why: "it is for ELF programs that are not Linux; on riscv64 only Linux is loaded", Instead: leaveOut},
@@ -161,13 +161,13 @@ var table = []Option{
 	{Long: "entry-32bit", Group: Without, Support: Refused, Elsewhere: onlyX86,
 		Why: "a riscv64 kernel has one entry", Instead: leaveOut},
 	{Long: "noefi", Group: Without, Support: Refused, Elsewhere: onlyX86,
-		Why:     "what EFI left stands in the device tree, and without it the new kernel finds neither the ACPI tables nor the firmware's memory",
+		Why:     "what EFI left stands in the device tree, and without it the new kernel finds neither the memory map nor the ACPI tables",
 		Instead: "put efi=noruntime or noefi on the new kernel's command line"},
 	{Long: "pass-memmap-cmdline", Group: Without, Support: Refused, Elsewhere: onlyX86,
 		Why: "the device tree says which memory a kernel may use", Instead: leaveOut},
 	{Long: "reset-vga", Group: Without, Support: Refused, Elsewhere: onlyX86, Why: noVGA, Instead: leaveOut},
 	{Long: "console-vga", Group: Without, Support: Refused, Elsewhere: onlyX86, Why: noVGA, Instead: consoleWords},
-	{Long: "reuse-video-type", Group: Without, Support: Refused, Elsewhere: onlyX86, Why: noVGA, Instead: leaveOut},
+	{Long: "reuse-video-type", Group: Without, Support: Refused, Elsewhere: onlyX86, Why: "a riscv64 kernel gets no boot parameters with a video mode in them", Instead: leaveOut},
 	{Long: "console-serial", Group: Without, Support: Refused, Elsewhere: onlyX86, Why: noPurgatory, Instead: consoleWords},
 	{Long: "serial", Value: "PORT", Group: Without, Support: Refused, Elsewhere: "arm64, x86", Why: noPurgatory, Instead: consoleWords},
 	{Long: "serial-baud", Value: "RATE", Group: Without, Support: Refused, Elsewhere: onlyX86, Why: noPurgatory, Instead: consoleWords},
