@@ -80,3 +80,41 @@ func TestLinksInDocuments(t *testing.T) {
 		}
 	}
 }
+
+// docs/seed.md names a test in each row of its tables, and each test is there.
+func TestSeedNamesTests(t *testing.T) {
+	there := map[string]bool{}
+	for _, f := range source(t).goFiles {
+		if !f.test {
+			continue
+		}
+		for _, d := range f.syntax.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil {
+				there[f.pkg+": "+fn.Name.Name] = true
+			}
+		}
+	}
+	rows := 0
+	for line := range strings.Lines(document(t, "docs/seed.md")) {
+		line = strings.TrimSpace(line)
+		if !strings.HasPrefix(line, "| ") || strings.HasSuffix(line, "| test |") {
+			continue
+		}
+		rows++
+		cells := strings.Split(strings.Trim(line, "| "), " | ")
+		for _, list := range strings.Split(cells[len(cells)-1], "; ") {
+			pkg, tests, ok := strings.Cut(list, ": ")
+			if !ok {
+				t.Errorf("docs/seed.md: %q names no test as \"package: TestName\"", list)
+			}
+			for _, name := range strings.Split(tests, ", ") {
+				if ok && !there[pkg+": "+name] {
+					t.Errorf("docs/seed.md: there is no %s in %s", name, pkg)
+				}
+			}
+		}
+	}
+	if rows < 20 {
+		t.Errorf("docs/seed.md has %d rows", rows)
+	}
+}
