@@ -3,14 +3,19 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
+	"github.com/panicroom-kdump/panicroom/internal/kimage"
 )
 
 // chosenForms are those that without PANICROOM_FULL=1 stand for all: each way
@@ -121,5 +126,118 @@ func TestLoadForms(t *testing.T) {
 			}
 			mustCrash(t, o, 0)
 		})
+	}
+}
+
+// TestBuiltForms is TestLoadForms for kernels that are relocatable and have
+// kexec_file_load: both system calls, the real vmlinux in all its forms, and
+// the one that lost its relocations. With PANICROOM_FULL=1 only: the kernels
+// must have been built.
+func TestBuiltForms(t *testing.T) {
+	t.Parallel()
+	if !full() {
+		return
+	}
+	for _, suite := range []string{"built-trixie", "built-sid"} {
+		for _, method := range []string{"load", "file"} {
+			t.Run(suite+"/"+method, func(t *testing.T) {
+				t.Parallel()
+				k := kernel(t, suite)
+				forms := slices.DeleteFunc(k.Forms(), func(f string) bool {
+					// Half a gigabyte of debug data takes minutes to unpack under
+					// emulation; TestVmlinux does it here.
+					return f == "vmlinux.norelocs" || f == "vmlinux.gz" || f == "vmlinux.xz"
+				})
+				steps, files := formSteps(t, k, append(forms, "vmlinux.norelocs"), "--method", method)
+				last := fmt.Sprintf("/images/%d", slices.Index(forms, "vmlinux"))
+				o := run(t, &lab.Scenario{
+					Name: suite + "-forms-" + method, Kernel: k, MemMiB: 4096, Crashkernel: "192M", Limit: 40 * time.Minute,
+					Disk: &lab.Disk{SizeMiB: 2048}, Programs: []string{panicRoom(t, k)}, Files: files,
+					Steps: append(steps, loadStep("--kernel", last, "--method", method),
+						named("status", lab.Run("panicroom", "status")), crashStep(0)),
+				})
+				sameKernel(t, o, method, forms...)
+				r, _ := o.Step("vmlinux.norelocs")
+				if r.Exit != 4 || !strings.Contains(r.Stdout, "without its relocations") {
+					t.Errorf("a vmlinux without relocations: exit %d\n%s%s", r.Exit, r.Stdout, r.Stderr)
+				}
+				// The refused one came last: the check above that a crash works
+				// shows that what was loaded before it stayed.
+				for _, step := range []string{"load", "status"} {
+					if r, _ := o.Step(step); r.Exit != 0 {
+						t.Errorf("%s: exit %d\n%s%s", step, r.Exit, r.Stdout, r.Stderr)
+					}
+				}
+				builtCrash(t, o)
+			})
+		}
+	}
+}
+
+// builtCrash is the part of mustCrash that does not judge the steps before.
+func builtCrash(t *testing.T, o *lab.Outcome) {
+	t.Helper()
+	crashes, err := o.Crashes(t.Context())
+	if err != nil || len(crashes) != 1 || strings.HasSuffix(crashes[0], "-incomplete") || !o.PoweredOff() {
+		t.Errorf("crashes %q, %v\n%s", crashes, err, o.Story())
+	}
+}
+
+// A vmlinux without its relocations loads, and hangs: that is why load refuses
+// it. Nothing ends such a machine but its limit.
+func TestHang(t *testing.T) {
+	t.Parallel()
+	if !full() {
+		return
+	}
+	k := kernel(t, "built-trixie")
+	steps, files := formSteps(t, k, []string{"vmlinux.norelocs"}, "--force")
+	s := &lab.Scenario{
+		Name: "hang", Kernel: k, MemMiB: 1024, Crashkernel: "128M", Limit: 4 * time.Minute,
+		Programs: []string{panicRoom(t, k)}, Files: files,
+		Steps: append(steps, crashStep(0)),
+	}
+	o, err := s.Run(t.Context())
+	if o == nil {
+		t.Fatal(err)
+	}
+	defer o.Clean()
+	if r, _ := o.Step("vmlinux.norelocs"); r.Exit != 0 || !strings.Contains(r.Stdout, "will hang") {
+		t.Errorf("load --force: exit %d\n%s%s", r.Exit, r.Stdout, r.Stderr)
+	}
+	if _, bye := o.Console(regexp.MustCompile(`^.*Bye\.\.\.`), 0); err == nil || bye < 0 || o.CrashKernel() >= 0 {
+		t.Errorf("it was said to hang: %v\n%s", err, o.Story())
+	}
+}
+
+// The vmlinux of a real build, with hundreds of megabytes of debug data, in all
+// its forms is the Image of that build, byte by byte.
+func TestVmlinux(t *testing.T) {
+	t.Parallel()
+	if !full() {
+		return
+	}
+	for _, suite := range []string{"built-trixie", "built-sid"} {
+		k := kernel(t, suite)
+		image, err := kimage.Open(k.ImagePath(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, form := range k.Forms() {
+			path, err := k.Form(t.Context(), form)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := kimage.Open(path, nil)
+			if form == "vmlinux.norelocs" {
+				if !errors.Is(err, kimage.ErrStripped) {
+					t.Errorf("%s %s: %v; want ErrStripped", suite, form, err)
+				}
+				continue
+			}
+			if err != nil || !bytes.Equal(got.Data, image.Data) || got.ImageSize != image.ImageSize {
+				t.Errorf("%s %s is not the Image: %v", suite, form, err)
+			}
+		}
 	}
 }
