@@ -18,12 +18,12 @@ export OUT ?= $(CURDIR)/out
 # Two machines at a time; RUN=TestMatrix/trixie/sv57 runs only what matches.
 E2E = go test -tags e2e -count=1 -p 1 -parallel 2 $(if $(RUN),-v -run '$(RUN)')
 
-.PHONY: help demo test test-full unit e2e lint fuzz compare build deps clean
+.PHONY: help demo test test-full unit e2e kernels lint fuzz compare build deps clean
 
 help: ## print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo '  make demo KERNEL=trixie|sid MEM=2048 CPUS=2 CRASHKERNEL=128M SV=39|48|57 V=1'
+	@echo '  make demo KERNEL=trixie|sid|built-trixie|built-sid MEM=2048 CPUS=2 CRASHKERNEL=128M SV=39|48|57 V=1'
 	@echo '                  change its machine; V=1 shows both consoles'
 
 demo: deps ## crash a real Debian riscv64 kernel and save its memory; start here
@@ -31,14 +31,19 @@ demo: deps ## crash a real Debian riscv64 kernel and save its memory; start here
 
 test: deps unit e2e ## all unit tests, and real kernels crashed in QEMU (8 minutes)
 
-test-full: deps unit ## the same with every cell of the matrix (20 minutes)
+test-full: kernels unit ## the same with every cell of the matrix (20 minutes, and make kernels once)
 	PANICROOM_FULL=1 $(E2E) -timeout 6h ./e2e/...
 
 unit: ## unit tests only; they run anywhere
 	go test ./...
 
 e2e: deps ## real kernels only; RUN=TestMatrix/trixie/sv57 picks, V=1 shows the consoles
+	@scripts/prerequisites forms
 	$(E2E) -timeout 60m ./e2e/...
+
+kernels: deps ## build two kernels that Debian does not have, from its source (an hour; cached)
+	@scripts/prerequisites kernels
+	@go run ./e2e/lab/cmd/kernels
 
 lint: ## gofmt, go vet (Linux and Mac), go mod tidy, staticcheck
 	@scripts/lint

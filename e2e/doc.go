@@ -11,6 +11,9 @@
 //   - TestLab: the machines themselves.
 //   - TestMatrix: kernel (a suite of Debian), paging mode, harts, and the one
 //     that panics; the referees (package referee) judge each dump.
+//   - TestImages: each kernel's image in every form is the same memory.
+//   - TestBuilt: the kernels of make kernels, relocatable and moved; in full
+//     runs only.
 //   - TestMemory: 8 GiB, crashkernel=,high, two memory nodes.
 //   - TestEFI: kernels that U-Boot and EDK II start, the latter with ACPI.
 //   - TestFirmwareMemory: a header with the firmware's memory in it.

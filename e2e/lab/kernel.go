@@ -51,7 +51,7 @@ type Built struct {
 	BTF       string
 
 	Compiler string
-	Took     time.Duration // to build, without fetching and unpacking
+	Took     time.Duration // to build, since it was last begun or taken up again
 	Key      string        // of all that went in
 }
 
@@ -64,7 +64,9 @@ func (k *Kernel) ModulesDir() string { return filepath.Join(k.Root, k.Modules) }
 // KernelOptions say which kernel is wanted; the zero value is riscv64 of
 // trixie.
 type KernelOptions struct {
-	Suite   string // of Debian, by codename or alias
+	// Suite is one of Debian by codename or alias. With "built-" before it, it
+	// means the kernel that [BuildKernel] built from that suite's source.
+	Suite   string
 	Arch    string // Debian's name of the architecture
 	Refresh bool   // ask the archive even if that was done within a day
 	Say     Say
@@ -90,6 +92,9 @@ func FetchKernel(ctx context.Context, opts KernelOptions) (*Kernel, error) {
 	cache, err := CacheDir()
 	if err != nil {
 		return nil, err
+	}
+	if suite, ok := strings.CutPrefix(opts.Suite, builtPrefix); ok {
+		return builtKernel(cache, suite)
 	}
 	unlock, err := lock(cache, opts.Arch+"-"+opts.Suite)
 	if err != nil {

@@ -130,8 +130,11 @@ func (o *Outcome) Story() string {
 }
 
 // GoArch is Go's name of the architecture of the kernel; Debian's is the same
-// for those we know.
+// for those we know, and their kernels have it in their release.
 func (k *Kernel) GoArch() string {
+	if k.Built != nil {
+		return "riscv64"
+	}
 	return k.Release[strings.LastIndexByte(k.Release, '-')+1:]
 }
 

@@ -27,7 +27,7 @@ func SettingsFromEnv(getenv func(string) string) (Settings, error) {
 	s := Settings{Suite: "trixie", MemMiB: 2048, CPUs: 2, Crashkernel: "128M", Verbose: getenv("V") == "1"}
 	if v := getenv("KERNEL"); v != "" {
 		if !suiteName.MatchString(v) {
-			return s, ui.Hint(fmt.Errorf("KERNEL=%s: not the name of a suite of Debian", v), "KERNEL=trixie or KERNEL=sid")
+			return s, ui.Hint(fmt.Errorf("KERNEL=%s: not the name of a suite of Debian", v), "KERNEL=trixie or KERNEL=sid; built-trixie and built-sid after make kernels")
 		}
 		s.Suite = v
 	}
