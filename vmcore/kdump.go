@@ -83,7 +83,9 @@ type KdumpHeader struct {
 	MaxPFN     PFN              // one more than the highest; a writer finds it itself
 	CPUs       int              // number of CPUs with registers; a writer counts the notes
 	Incomplete bool             // the dump was cut short; set by [KdumpWriter.Finish]
-	Notes      []Note
+	// Compression of the pages that get smaller by it.
+	Compression Compression
+	Notes       []Note
 }
 
 // kdumpLayout is where the regions of a file begin.
@@ -104,6 +106,9 @@ func (h *KdumpHeader) encode(l kdumpLayout) (header, sub []byte, err error) {
 	if !ok {
 		return nil, nil, fmt.Errorf("%w: byte order %v", ErrUnsupported, o)
 	}
+	if !h.Compression.valid() {
+		return nil, nil, fmt.Errorf("%w: %v", ErrUnsupported, h.Compression)
+	}
 	header = make([]byte, kdumpHeaderSize)
 	copy(header, kdumpSignature)
 	o.PutUint32(header[kdumpOffVersion:], kdumpVersion)
@@ -115,7 +120,7 @@ func (h *KdumpHeader) encode(l kdumpLayout) (header, sub []byte, err error) {
 	// tv_usec must be 0: libkdumpfile tries the layout of 32-bit machines
 	// first, where the block size stands at that place.
 	o.PutUint64(header[kdumpOffTimestamp:], h.Timestamp)
-	status := uint32(kdumpZstd)
+	status := compressions[h.Compression].flag
 	if h.Incomplete {
 		status |= kdumpIncomplete
 	}
@@ -187,10 +192,7 @@ func decodeKdumpHeader(r io.ReaderAt, size int64) (h *KdumpHeader, l kdumpLayout
 		*s = string(field)
 	}
 	status := o.Uint32(b[kdumpOffStatus:])
-	if status&kdumpLZO != 0 {
-		return fail(&hintedError{fmt.Errorf("%w: pages compressed with LZO", ErrUnsupported),
-			[]string{"makedumpfile -z -d 0 DUMPFILE NEWFILE compresses it anew with zstd"}})
-	}
+	h.Compression = compressionOf(status)
 	h.Timestamp = o.Uint64(b[kdumpOffTimestamp:])
 	h.PageSize = l.blockSize
 	h.Incomplete = status&kdumpIncomplete != 0

@@ -10,6 +10,7 @@ import (
 	"math/bits"
 	"sync"
 
+	"github.com/anchore/go-lzo"
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 )
@@ -239,7 +240,9 @@ func (f *kdumpFile) readPage(src source, p []byte, pfn uint64) (kind, cause erro
 			return ErrUnreadable, fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
 	case kdumpLZO:
-		return ErrUnsupported, errLZO
+		if n, err := lzo.Decompress(data, p); err != nil || n != len(p) {
+			return ErrUnreadable, fmt.Errorf("%w: LZO data of a page of %d bytes: %v", ErrCorrupt, n, err)
+		}
 	default:
 		return ErrUnreadable, fmt.Errorf("%w: flags %#x of a page", ErrCorrupt, flags)
 	}
@@ -263,10 +266,7 @@ func (f *kdumpFile) inflate(p, data []byte) error {
 	return err
 }
 
-var (
-	errLost = fmt.Errorf("the dump was cut short before this page")
-	errLZO  = fmt.Errorf("compressed with LZO")
-)
+var errLost = errors.New("the dump was cut short before this page")
 
 // kdumpMemory is the memory of a kdump-compressed file.
 type kdumpMemory struct {

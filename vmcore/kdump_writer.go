@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 // KdumpWriter writes a kdump-compressed file in one pass and in little memory:
@@ -22,7 +19,7 @@ type KdumpWriter struct {
 	w      io.WriterAt
 	header KdumpHeader
 	layout kdumpLayout
-	zstd   *zstd.Encoder
+	pack   *compressor
 
 	zeroPage uint64 // file offset of the one page of zeros that all share
 	dataEnd  uint64 // file offset
@@ -74,17 +71,7 @@ func NewKdumpWriter(w io.WriterAt, h KdumpHeader, present []Range, maxPages uint
 		return nil, err
 	}
 	kw.layout.subHdrBlocks = (uint64(len(sub)) + bs - 1) / bs
-	// The fastest level: a crash kernel has one or two CPUs, and better levels
-	// save 4 % for half the speed on kernel memory. Blocks are smaller than
-	// any window. One encoder per CPU; more would only wait for one.
-	kw.zstd, err = zstd.NewWriter(nil,
-		zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)),
-		zstd.WithWindowSize(int(max(bs, zstd.MinWindowSize))),
-		zstd.WithSingleSegment(true),
-		zstd.WithEncoderCRC(false),
-		zstd.WithLowerEncoderMem(true))
-	if err != nil {
+	if kw.pack, err = newCompressor(h.Compression, int(bs)); err != nil {
 		return nil, err
 	}
 	kw.zeroPage = (kw.layout.descs() + maxPages*kdumpDescSize + bs - 1) / bs * bs
@@ -182,7 +169,7 @@ func (kw *KdumpWriter) Size() uint64 { return kw.dataEnd }
 // Extent is compressed pages on their way into the file. An extent is used by
 // one goroutine at a time; different ones concurrently.
 type Extent struct {
-	kw    *KdumpWriter
+	pack  *compressor
 	pages []extentPage
 	data  []byte
 	zeros int
@@ -196,18 +183,16 @@ type extentPage struct {
 
 // NewExtent makes an empty extent with room for the given number of pages.
 func (kw *KdumpWriter) NewExtent(pages int) *Extent {
-	return &Extent{
-		kw:    kw,
-		pages: make([]extentPage, 0, pages),
-		data:  make([]byte, 0, pages*int(kw.layout.blockSize)+encodeOverhead),
-	}
+	return newExtent(kw.pack, pages)
 }
 
-// encodeOverhead is at least what compressing adds to a page that cannot be
-// compressed, before it is taken back: a frame header of 14 bytes and a block
-// header of 3. Without room for it, the last such page of an extent would make
-// its buffer grow by megabytes.
-const encodeOverhead = 64
+func newExtent(pack *compressor, pages int) *Extent {
+	return &Extent{
+		pack:  pack,
+		pages: make([]extentPage, 0, pages),
+		data:  make([]byte, 0, pages*pack.pageSize+pack.room()),
+	}
+}
 
 // Reset empties the extent.
 func (e *Extent) Reset() { e.pages, e.data, e.zeros = e.pages[:0], e.data[:0], 0 }
@@ -224,8 +209,8 @@ func (e *Extent) Size() int { return len(e.data) }
 // Add compresses a page and appends it. Page frame numbers must ascend. The
 // page may be reused when Add returns.
 func (e *Extent) Add(pfn PFN, page []byte) error {
-	if uint64(len(page)) != e.kw.layout.blockSize {
-		return fmt.Errorf("page frame %#x: %d bytes in a dump with pages of %d", uint64(pfn), len(page), e.kw.layout.blockSize)
+	if len(page) != e.pack.pageSize {
+		return fmt.Errorf("page frame %#x: %d bytes in a dump with pages of %d", uint64(pfn), len(page), e.pack.pageSize)
 	}
 	if n := len(e.pages); n > 0 && e.pages[n-1].pfn >= pfn {
 		return fmt.Errorf("page frame %#x after %#x", uint64(pfn), uint64(e.pages[n-1].pfn))
@@ -236,13 +221,9 @@ func (e *Extent) Add(pfn PFN, page []byte) error {
 		return nil
 	}
 	before := len(e.data)
-	e.data = e.kw.zstd.EncodeAll(page, e.data)
-	p := extentPage{pfn, uint32(len(e.data) - before), kdumpZstd}
-	if int(p.size) >= len(page) {
-		e.data = append(e.data[:before], page...)
-		p.size, p.flags = uint32(len(page)), 0
-	}
-	e.pages = append(e.pages, p)
+	var flags uint32
+	e.data, flags = e.pack.append(e.data, page)
+	e.pages = append(e.pages, extentPage{pfn, uint32(len(e.data) - before), flags})
 	return nil
 }
 
@@ -372,5 +353,5 @@ func (kw *KdumpWriter) enter(pages []extentPage) error {
 // The file is not synced.
 func (kw *KdumpWriter) Finish(complete bool) error {
 	kw.header.Incomplete = !complete || kw.err != nil
-	return errors.Join(kw.writeHeader(), kw.zstd.Close())
+	return errors.Join(kw.writeHeader(), kw.pack.close())
 }

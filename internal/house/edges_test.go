@@ -14,6 +14,7 @@ var floors = map[string]int{
 	"internal/sys":       -1, // system calls
 	"internal/ui":        0,
 	"internal/fdt":       0,
+	"internal/lzo":       0,
 	"internal/vm":        0,
 	"internal/kexecline": 0,
 	"internal/house":     0,
@@ -51,6 +52,7 @@ var edges = []struct{ from, to, because string }{
 	{"internal/vm", "internal/sys", "QEMU dies with the test that started it; the RAM file is mapped"},
 
 	{"vmcore", "internal/sys", "dumps are read through mmap, which costs a tenth of read(2) on /proc/vmcore"},
+	{"vmcore", "internal/lzo", "pages compressed with LZO; no library with a usable licence writes it"},
 	{"internal/host", "internal/fdt", "the firmware's reserved memory stands in the device tree"},
 	{"internal/seal", "internal/fdt", "the seal lies in /chosen of the panic kernel's device tree"},
 	{"internal/device", "internal/sys", "uevents, device numbers, finit_module"},
@@ -111,6 +113,8 @@ var foreign = []struct{ module, from, because string }{
 	{"github.com/cavaliergopher/cpio", "internal/boot", "initramfs are newc cpio archives"},
 	{"github.com/cilium/ebpf/btf", "test", "the referee of our BTF reader; it links os/exec, so it is nothing more"},
 	{"github.com/klauspost/compress", "vmcore", "pages of kdump-compressed dumps"},
+	{"github.com/anchore/go-lzo", "vmcore", "pages compressed with LZO are read"},
+	{"github.com/anchore/go-lzo", "test", "the referee of our LZO encoder"},
 	{"github.com/klauspost/compress", "internal/boot", "compressed initramfs and modules"},
 	{"github.com/ulikunitz/xz", "internal/boot", "modules as Debian ships them"},
 	{"github.com/ulikunitz/xz", "internal/kimage", "kernel images in xz and lzma"},
