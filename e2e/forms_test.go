@@ -50,8 +50,8 @@ func (p *planned) kernel() string {
 	return ""
 }
 
-// formSteps load the kernel in each of the forms; files is what the guest needs
-// for that. The initramfs is somebody else's: it does not matter here, and
+// formSteps load the kernel in each of the forms; files is what the guest's disk
+// must have for that. The initramfs is somebody else's: it does not matter here, and
 // making one for each form would take most of the time.
 func formSteps(t *testing.T, k *lab.Kernel, forms []string, flags ...string) (steps []script.Step, files map[string]string) {
 	t.Helper()
@@ -63,9 +63,9 @@ func formSteps(t *testing.T, k *lab.Kernel, forms []string, flags ...string) (st
 			t.Fatal(err)
 		}
 		// The name says nothing of what it is.
-		at := fmt.Sprintf("/images/%d", len(files))
-		files[at] = path
-		args := append([]string{"panicroom", "load", "--json", "--kernel", at, "--initramfs", "/tmp/initramfs"}, flags...)
+		name := fmt.Sprintf("images/%d", len(files))
+		files[name] = path
+		args := append([]string{"panicroom", "load", "--json", "--kernel", lab.CrashDir + "/" + name, "--initramfs", "/tmp/initramfs"}, flags...)
 		steps = append(steps, named(form, lab.Run(args...)))
 	}
 	return steps, files
@@ -114,11 +114,11 @@ func TestLoadForms(t *testing.T) {
 			steps, files := formSteps(t, k, forms)
 			o := run(t, &lab.Scenario{
 				Name: "forms-" + suite, Kernel: k, MemMiB: 2048, Crashkernel: "192M",
-				Disk: &lab.Disk{SizeMiB: 2048}, Programs: []string{panicRoom(t, k)}, Files: files,
+				Disk: &lab.Disk{SizeMiB: 4096, Files: files}, Programs: []string{panicRoom(t, k)},
 				// The last form it is that crashes.
 				Steps: append(steps,
-					named("inspect", lab.Run("panicroom", "inspect-image", fmt.Sprintf("/images/%d", len(forms)-1))),
-					loadStep("--kernel", fmt.Sprintf("/images/%d", len(forms)-1)), crashStep(0)),
+					named("inspect", lab.Run("panicroom", "inspect-image", fmt.Sprintf(lab.CrashDir+"/images/%d", len(forms)-1))),
+					loadStep("--kernel", fmt.Sprintf(lab.CrashDir+"/images/%d", len(forms)-1)), crashStep(0)),
 			})
 			sameKernel(t, o, "load", forms...)
 			if r, _ := o.Step("inspect"); r.Exit != 0 || !strings.Contains(r.Stdout, k.Release) {
@@ -149,10 +149,10 @@ func TestBuiltForms(t *testing.T) {
 					return f == "vmlinux.norelocs" || f == "vmlinux.gz" || f == "vmlinux.xz"
 				})
 				steps, files := formSteps(t, k, append(forms, "vmlinux.norelocs"), "--method", method)
-				last := fmt.Sprintf("/images/%d", slices.Index(forms, "vmlinux"))
+				last := fmt.Sprintf(lab.CrashDir+"/images/%d", slices.Index(forms, "vmlinux"))
 				o := run(t, &lab.Scenario{
-					Name: suite + "-forms-" + method, Kernel: k, MemMiB: 4096, Crashkernel: "192M", Limit: 40 * time.Minute,
-					Disk: &lab.Disk{SizeMiB: 2048}, Programs: []string{panicRoom(t, k)}, Files: files,
+					Name: suite + "-forms-" + method, Kernel: k, MemMiB: 2048, Crashkernel: "192M", Limit: 40 * time.Minute,
+					Disk: &lab.Disk{SizeMiB: 4096, Files: files}, Programs: []string{panicRoom(t, k)},
 					Steps: append(steps, loadStep("--kernel", last, "--method", method),
 						named("status", lab.Run("panicroom", "status")), crashStep(0)),
 				})
@@ -194,7 +194,7 @@ func TestHang(t *testing.T) {
 	steps, files := formSteps(t, k, []string{"vmlinux.norelocs"}, "--force")
 	s := &lab.Scenario{
 		Name: "hang", Kernel: k, MemMiB: 1024, Crashkernel: "128M", Limit: 4 * time.Minute,
-		Programs: []string{panicRoom(t, k)}, Files: files,
+		Disk: &lab.Disk{SizeMiB: 256, Files: files}, Programs: []string{panicRoom(t, k)},
 		Steps: append(steps, crashStep(0)),
 	}
 	o, err := s.Run(t.Context())

@@ -87,7 +87,8 @@ func (o *Outcome) Crashes(ctx context.Context) ([]string, error) {
 	}
 	var crashes []string
 	for _, e := range entries {
-		if e.IsDir() && e.Name() != "lost+found" {
+		// Their names begin with the date.
+		if e.IsDir() && e.Name()[0] >= '0' && e.Name()[0] <= '9' {
 			crashes = append(crashes, filepath.Join(dir, e.Name()))
 		}
 	}
