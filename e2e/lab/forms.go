@@ -227,7 +227,7 @@ func imageSize(image []byte) (uint64, error) {
 	}
 	size := binary.LittleEndian.Uint64(image[0x10:])
 	if size < uint64(len(image)) || size > 1<<30 {
-		return 0, fmt.Errorf("Image of %d bytes says that it takes %d of memory", len(image), size)
+		return 0, fmt.Errorf("an Image of %d bytes says that it takes %d of memory", len(image), size)
 	}
 	return size, nil
 }

@@ -1,0 +1,79 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
+	"github.com/panicroom-kdump/panicroom/e2e/lab"
+)
+
+// Called as kexec, with the command lines of scripts and somebody else's
+// initramfs: that one is what the panic kernel runs, and it finds the dead
+// kernel's memory.
+func TestKexec(t *testing.T) {
+	t.Parallel()
+	for _, suite := range []string{"sid", "trixie"} {
+		if suite != "sid" && !full() {
+			continue
+		}
+		t.Run(suite, func(t *testing.T) {
+			t.Parallel()
+			k := kernel(t, suite)
+			p := panicRoom(t, k)
+			kexec := func(name string, args ...string) script.Step {
+				return named(name, lab.Run(append([]string{"kexec"}, args...)...))
+			}
+			o := run(t, &lab.Scenario{
+				Name: "kexec-" + suite, Kernel: k, CPUs: 2, MemMiB: 2048, Crashkernel: "512M",
+				Programs: []string{p}, Files: map[string]string{"/usr/bin/kexec": p},
+				Steps: []script.Step{
+					kexec("nothing loaded", "-S"),
+					kexec("version", "-v"),
+					kexec("size", "--print-ckr-size"),
+					kexec("unknown option", "--frobnicate"),
+					kexec("no file loading", "-slp", k.Image, "--initrd="+lab.NextInitrd),
+					kexec("load the next", "-l", k.Image, "--initrd="+lab.NextInitrd, "--reuse-cmdline"),
+					kexec("next loaded", "-S", "-l"),
+					kexec("unload the next", "-u"),
+					kexec("load", "-p", k.Image, "--initrd="+lab.NextInitrd, "--reuse-cmdline", "--append=nr_cpus=1 by=kexec"),
+					kexec("loaded", "-S"),
+					crashStep(1),
+				},
+				Next: []script.Step{
+					{Name: "command line", Show: &script.Show{Paths: []string{"/proc/cmdline"}}},
+					named("log", lab.Run("panicroom", "log", "/proc/vmcore")),
+				},
+			})
+			for step, exit := range map[string]int{
+				"nothing loaded": 0, "version": 0, "size": 0, "unknown option": 1, "no file loading": 1,
+				"load the next": 0, "next loaded": 1, "unload the next": 0, "load": 0, "loaded": 1, "command line": 0, "log": 0,
+			} {
+				if r, ok := o.Step(step); !ok || !r.Ended || r.Exit != exit {
+					t.Errorf("%s: %+v; want exit %d", step, r, exit)
+				}
+			}
+			for step, says := range map[string]string{
+				"version": "kexec-tools 2.", "size": "536870912", "command line": "nr_cpus=1 by=kexec",
+				"log": "Kernel panic - not syncing: sysrq triggered crash",
+			} {
+				if r, _ := o.Step(step); !strings.Contains(r.Stdout, says) {
+					t.Errorf("%s says %q; want %q", step, r.Stdout, says)
+				}
+			}
+			for step, says := range map[string]string{"unknown option": "--frobnicate", "no file loading": "CONFIG_KEXEC_FILE"} {
+				if r, _ := o.Step(step); !strings.Contains(r.Stderr, says) {
+					t.Errorf("%s says %q; want %q", step, r.Stderr, says)
+				}
+			}
+			if r, _ := o.Step("command line"); strings.Contains(r.Stdout, "crashkernel") {
+				t.Errorf("the panic kernel would reserve memory: %q", r.Stdout)
+			}
+			if !o.Panicked() || !o.PoweredOff() {
+				t.Errorf("it did not panic and power off\n%s", o.Story())
+			}
+		})
+	}
+}
