@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cavaliergopher/cpio"
+
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
 	"github.com/panicroom-kdump/panicroom/internal/kimage"
@@ -56,7 +58,7 @@ func (p *planned) kernel() string {
 func formSteps(t *testing.T, k *lab.Kernel, forms []string, flags ...string) (steps []script.Step, files map[string]string) {
 	t.Helper()
 	files = map[string]string{}
-	steps = []script.Step{{Name: "initramfs", Write: &script.Write{Path: "/tmp/initramfs", Random: 64 << 10}}}
+	steps = []script.Step{{Name: "initramfs", Write: &script.Write{Path: "/tmp/initramfs", Data: smallInitramfs(t)}}}
 	for _, form := range forms {
 		path, err := k.Form(t.Context(), form)
 		if err != nil {
@@ -69,6 +71,24 @@ func formSteps(t *testing.T, k *lab.Kernel, forms []string, flags ...string) (st
 		steps = append(steps, named(form, lab.Run(args...)))
 	}
 	return steps, files
+}
+
+// smallInitramfs is one that nobody will start.
+func smallInitramfs(t *testing.T) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := cpio.NewWriter(&b)
+	data := make([]byte, 32<<10)
+	if err := w.WriteHeader(&cpio.Header{Name: "init", Mode: cpio.TypeReg | 0o755, Links: 1, Size: int64(len(data))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 // sameKernel checks that all of these forms were loaded and are one kernel.

@@ -162,10 +162,11 @@ func (k *kexec) load(l *kexecline.Line, purpose load.Purpose) error {
 		return &load.RuleError{Rule: load.RuleImage, Detail: fmt.Sprintf("%s is of the type %s (%s), and --type says %s", l.Kernel, is, kernel.Image.Form(), l.Type),
 			Remedy: []string{"without --type, panicroom loads what the file is"}}
 	}
-	initramfs, err := k.initramfs(l, kernel.Image)
+	initramfs, unpacked, err := k.initramfs(l, kernel.Image)
 	if err != nil {
 		return err
 	}
+	opts.Unpacked = unpacked
 	opts.NoInitramfs = initramfs == nil
 	line := k.cmdline(l, m, kernel.Image)
 	opts.Cmdline = &line
@@ -200,16 +201,18 @@ func kexecType(image *kimage.Image) kexecline.Type {
 	return kexecline.Image
 }
 
-// initramfs is the one that was named, or that came with the kernel; nil for
-// none.
-func (k *kexec) initramfs(l *kexecline.Line, image *kimage.Image) ([]byte, error) {
+// initramfs is the one that was named, or that came with the kernel, and what
+// it unpacks to; nil for none.
+func (k *kexec) initramfs(l *kexecline.Line, image *kimage.Image) (data []byte, unpacked uint64, err error) {
 	switch {
 	case l.Initrd != "":
 		return readInitramfs(l.Initrd)
 	case image.Unified != nil && len(image.Unified.Initrd) > 0:
-		return image.Unified.Initrd, nil
+		data = image.Unified.Initrd
+		unpacked, err = load.CheckInitramfs(l.Kernel+" (its initramfs)", data)
+		return data, unpacked, err
 	}
-	return nil, nil
+	return nil, 0, nil
 }
 
 // cmdline is the new kernel's command line as the options say, with nothing of

@@ -149,7 +149,7 @@ func (l *loading) run(ctx context.Context, c *command) error {
 	var initramfs []byte
 	var env *crashenv.Environment
 	if l.initramfs != "" {
-		if initramfs, err = readInitramfs(l.initramfs); err != nil {
+		if initramfs, opts.Unpacked, err = readInitramfs(l.initramfs); err != nil {
 			return err
 		}
 	} else {

@@ -53,7 +53,8 @@ func (l *loading) nextInitramfs(c *command, m *host.Machine, kernel *load.Kernel
 			opts.Cmdline = &u.Cmdline
 		}
 		if l.initramfs == "" && len(u.Initrd) > 0 {
-			return u.Initrd, nil
+			_, err := load.CheckInitramfs(l.kernel+" (its initramfs)", u.Initrd)
+			return u.Initrd, err
 		}
 	}
 	if l.initramfs == "" {
@@ -63,7 +64,8 @@ func (l *loading) nextInitramfs(c *command, m *host.Machine, kernel *load.Kernel
 		}
 	}
 	c.step("reading %s", l.initramfs)
-	return readInitramfs(l.initramfs)
+	b, _, err := readInitramfs(l.initramfs)
+	return b, err
 }
 
 // findInitramfs finds the initramfs of a release where distributions put it.
@@ -91,20 +93,20 @@ func findFile(candidates []string, none, hint string) (string, error) {
 // memory of the machine.
 const maxInitramfs = 1 << 30
 
-func readInitramfs(name string) ([]byte, error) {
+// readInitramfs reads an initramfs, checks it, and tells what it unpacks to.
+func readInitramfs(name string) (data []byte, unpacked uint64, err error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxInitramfs+1))
 	switch {
 	case err != nil:
-		return nil, err
-	case len(b) == 0:
-		return nil, fmt.Errorf("initramfs %s is empty", name)
+		return nil, 0, err
 	case len(b) > maxInitramfs:
-		return nil, fmt.Errorf("initramfs %s is larger than %s: %w", name, ui.Bytes(maxInitramfs), errors.ErrUnsupported)
+		return nil, 0, fmt.Errorf("initramfs %s is larger than %s: %w", name, ui.Bytes(maxInitramfs), errors.ErrUnsupported)
 	}
-	return b, nil
+	unpacked, err = load.CheckInitramfs(name, b)
+	return b, unpacked, err
 }

@@ -26,6 +26,8 @@ var floors = map[string]int{
 	"internal/device": 1,
 	"internal/seal":   1,
 
+	"internal/initramfs": 2,
+
 	"kernel": 2,
 	"target": 2,
 
@@ -74,6 +76,8 @@ var edges = []struct{ from, to, because string }{
 	{"load", "internal/fdt", "the panic kernel gets an edited device tree"},
 	{"load", "internal/host", "the plan is a pure function of the machine's facts"},
 	{"load", "internal/seal", "the panic kernel can see whether it was loaded as planned"},
+	{"internal/initramfs", "internal/kimage", "an initramfs comes in the same compressions as a kernel"},
+	{"load", "internal/initramfs", "an initramfs that somebody else has made is checked first"},
 	{"load", "internal/kimage", "what is loaded is checked first"},
 
 	{"capture", "vmcore", "memory goes from one dump format into another"},
@@ -125,6 +129,7 @@ var foreign = []struct{ module, from, because string }{
 	{"github.com/klauspost/compress", "test", "dumps made by hand"},
 	{"github.com/klauspost/compress", "e2e", "dumps read by a reader that shares nothing with ours"},
 	{"github.com/cavaliergopher/cpio", "e2e", "initramfs of the machines that are crashed"},
+	{"github.com/ulikunitz/xz", "test", "initramfs as distributions make them"},
 	{"github.com/cavaliergopher/cpio", "test", "initramfs are read back"},
 }
 

@@ -21,6 +21,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"zboot kernels", "internal/kimage", `^readPE$`, `^FuzzZBoot$`},
 	{"lzop containers", "internal/kimage", `^newLZOP$`, `^FuzzLZOP$`},
 	{"xz containers", "internal/kimage", `^newXZ$`, `^FuzzXZ$`},
+	{"initramfs", "internal/initramfs", `^Check$`, `^FuzzCheck$`},
 	{"ELF cores", "vmcore", `^(New|Open)$`, `^FuzzELF$`},
 	{"ELF notes", "vmcore", `^Note$`, `^FuzzNotes$`},
 	{"kdump headers", "vmcore", `(?i)kdump`, `^FuzzKdump$`},
