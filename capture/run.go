@@ -41,7 +41,7 @@ func Run(ctx context.Context, d *vmcore.Dump, k *kernel.Kernel, out File, opts O
 	r.res.Survey = Seconds(time.Since(start))
 
 	start = time.Now()
-	w, err := vmcore.NewKdumpWriter(out, header(d, k, r.res.Used), d.Ranges(), survey.kept+sparePages)
+	w, err := vmcore.NewKdumpWriter(out, header(d, k, r.res.Used), d.Ranges(), survey.kept+sparePages, vmcore.KdumpOptions{})
 	if err != nil {
 		return nil, err
 	}

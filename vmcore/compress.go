@@ -80,6 +80,7 @@ func compressionOf(status uint32) Compression {
 type compressor struct {
 	kind     Compression
 	pageSize int
+	digests  bool // of what becomes of pages are wanted
 	zstd     *zstd.Encoder
 	lzo      sync.Pool // of *lzo.Encoder
 	deflate  sync.Pool // of *appender

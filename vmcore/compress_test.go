@@ -93,7 +93,7 @@ func pages(t testing.TB, n int) []byte {
 func compressingWriter(t testing.TB, c vmcore.Compression) *vmcore.KdumpWriter {
 	t.Helper()
 	kw, err := vmcore.NewKdumpWriter(&diskFile{room: -1}, vmcore.KdumpHeader{PageSize: pg, Compression: c},
-		[]vmcore.Range{{Start: 0x80000000, End: 0x81000000}}, 1000)
+		[]vmcore.Range{{Start: 0x80000000, End: 0x81000000}}, 1000, vmcore.KdumpOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 )
 
 // Format is the file format of a dump.
@@ -51,6 +52,7 @@ type Dump struct {
 	noteErr    error
 	header     *KdumpHeader
 	size       int64
+	flattened  bool
 
 	memory memory
 	closer io.Closer // the file, if Open opened it
@@ -68,27 +70,52 @@ type memory interface {
 }
 
 // Open opens the dump in the named file, whatever its format, and reads its
-// headers and notes. Memory is read through windows mapped from the file.
+// headers and notes. Of a split dump all files are named, in any order; what is
+// in a file that is missing cannot be read. Memory is read through windows
+// mapped from the file.
 //
 // The error wraps [ErrUnrecognizedFormat], [ErrUnsupported] or [ErrCorrupt] if
 // the file is the trouble.
-func Open(path string) (*Dump, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
+func Open(path string, more ...string) (*Dump, error) {
+	var (
+		files closers
+		parts []Part
+	)
+	for _, path := range append([]string{path}, more...) {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, errors.Join(err, files.Close())
+		}
+		files = append(files, f)
+		size, err := fileSize(f)
+		if err != nil {
+			return nil, errors.Join(err, files.Close())
+		}
+		parts = append(parts, Part{f, size})
 	}
-	size, err := fileSize(f)
-	if err != nil {
-		f.Close()
-		return nil, err
+	var d *Dump
+	var err error
+	if len(parts) == 1 {
+		d, err = New(parts[0].R, parts[0].Size)
+	} else {
+		d, err = NewSplit(parts...)
 	}
-	d, err := New(f, size)
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), files.Close())
 	}
-	d.closer = f
+	d.closer = files
 	return d, nil
+}
+
+// closers are files that are closed together.
+type closers []io.Closer
+
+func (c closers) Close() error {
+	var errs []error
+	for _, f := range c {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // fileSize is the size of a file or a block device.
@@ -109,6 +136,10 @@ func fileSize(f *os.File) (int64, error) {
 // New opens the dump in the first size bytes of r. If r is an *os.File its
 // memory is mapped, else read. Closing the Dump does not close r.
 func New(r io.ReaderAt, size int64) (*Dump, error) {
+	return open(r, size, false)
+}
+
+func open(r io.ReaderAt, size int64, flattened bool) (*Dump, error) {
 	magic := make([]byte, 16)
 	n, err := readFull(r, magic, 0)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -119,21 +150,61 @@ func New(r io.ReaderAt, size int64) (*Dump, error) {
 	case hasPrefix(magic, elfMagic):
 		return newELF(r, size)
 	case hasPrefix(magic, kdumpSignature), hasPrefix(magic, diskdumpSignature):
-		return newKdump(r, size)
-	case hasPrefix(magic, flattenedSignature):
-		return nil, &hintedError{fmt.Errorf("%w: flattened (makedumpfile -F)", ErrUnsupported),
-			[]string{"makedumpfile -R DUMPFILE < FLATTENED makes a dump of it that can be opened"}}
+		return newKdump([]Part{{r, size}}, false)
+	case hasPrefix(magic, flatSignature) && !flattened:
+		flat, err := newFlatFile(r, size)
+		if err != nil {
+			return nil, err
+		}
+		d, err := open(flat, flat.size, true)
+		if err != nil {
+			return nil, fmt.Errorf("flattened dump: %w", err)
+		}
+		d.flattened = true
+		return d, nil
 	}
 	return nil, ErrUnrecognizedFormat
+}
+
+// Part is one file of a split dump, the first Size bytes of R.
+type Part struct {
+	R    io.ReaderAt
+	Size int64
+}
+
+// NewSplit opens a split dump, as New does one file. Its parts may be
+// flattened, and stand in any order. A part that is missing costs its pages:
+// reading them gives [ErrUnreadable].
+func NewSplit(parts ...Part) (*Dump, error) {
+	var flattened bool
+	in := slices.Clone(parts)
+	for i, p := range in {
+		magic := make([]byte, len(flatSignature))
+		if _, err := readFull(p.R, magic, 0); err != nil {
+			return nil, fmt.Errorf("part %d of a split dump: %w: %w", i+1, ErrUnrecognizedFormat, err)
+		}
+		if hasPrefix(magic, flatSignature) {
+			flat, err := newFlatFile(p.R, p.Size)
+			if err != nil {
+				return nil, fmt.Errorf("part %d of a split dump: %w", i+1, err)
+			}
+			in[i] = Part{flat, flat.size}
+			flattened = true
+		} else if !hasPrefix(magic, kdumpSignature) {
+			return nil, fmt.Errorf("part %d of a split dump: %w", i+1, ErrUnrecognizedFormat)
+		}
+	}
+	d, err := newKdump(in, true)
+	if err != nil {
+		return nil, err
+	}
+	d.flattened = flattened
+	return d, nil
 }
 
 func hasPrefix(b []byte, prefix string) bool {
 	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
 }
-
-// flattenedSignature begins a flattened dump; reference: makedumpfile's
-// IMPLEMENTATION document.
-const flattenedSignature = "makedumpfile\x00\x00\x00\x00"
 
 // Format is the format of the file.
 func (d *Dump) Format() Format { return d.format }
@@ -148,7 +219,12 @@ func (d *Dump) ByteOrder() binary.ByteOrder { return d.order }
 // PAGESIZE of VMCOREINFO or the block size of the file, 4096 if neither tells.
 func (d *Dump) PageSize() uint64 { return d.pageSize }
 
-// Size is the size of the file in bytes.
+// Flattened tells that the dump came in the flattened format, which Format says
+// nothing of.
+func (d *Dump) Flattened() bool { return d.flattened }
+
+// Size is the size of the dump in bytes: of the file, of all files of a split
+// dump, of what a flattened file carries.
 func (d *Dump) Size() int64 { return d.size }
 
 // Ranges is the RAM of the machine as far as the dump knows it, sorted and

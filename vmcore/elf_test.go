@@ -281,7 +281,7 @@ func TestELFRefused(t *testing.T) {
 		{"address overflow", func(b []byte) []byte { le.PutUint64(b[64+56+24:], 1<<64-8); return b }, vmcore.ErrCorrupt},
 		{"offset overflow", func(b []byte) []byte { le.PutUint64(b[64+56+8:], 1<<63-8); return b }, vmcore.ErrCorrupt},
 		{"more in the file than in memory", func(b []byte) []byte { le.PutUint64(b[64+56+32:], 1<<40); return b }, vmcore.ErrCorrupt},
-		{"flattened", func(b []byte) []byte { return []byte("makedumpfile\x00\x00\x00\x00") }, vmcore.ErrUnsupported},
+		{"header of a flattened dump only in part", func(b []byte) []byte { return []byte("makedumpfile\x00\x00\x00\x00") }, vmcore.ErrCorrupt},
 	} {
 		b := tt.change(bytes.Clone(good))
 		if _, err := vmcore.New(bytes.NewReader(b), int64(len(b))); !errors.Is(err, tt.want) {

@@ -14,5 +14,7 @@ func (r *Reader) ReadFile(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-func (m *elfMemory) readFile(p []byte, off int64) (int, error)   { return m.src.readAt(p, off) }
-func (m *kdumpMemory) readFile(p []byte, off int64) (int, error) { return m.src.readAt(p, off) }
+func (m *elfMemory) readFile(p []byte, off int64) (int, error) { return m.src.readAt(p, off) }
+
+// readFile is of the first file of a split dump.
+func (m *kdumpMemory) readFile(p []byte, off int64) (int, error) { return m.srcs[0].readAt(p, off) }

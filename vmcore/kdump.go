@@ -51,7 +51,11 @@ const (
 	kdumpOffVMCoreInfoSize = 40
 	kdumpOffNote           = 48 // 4
 	kdumpOffNoteSize       = 56
-	kdumpOffMaxMapNr64     = 96 // 6
+	kdumpOffStartPFN64     = 80 // 6; below version 6 at 16, 24
+	kdumpOffEndPFN64       = 88
+	kdumpOffMaxMapNr64     = 96
+	kdumpOffStartPFN       = 16
+	kdumpOffEndPFN         = 24
 )
 
 // Flags of a page descriptor; all that occur are in the header's status, too.
@@ -85,7 +89,14 @@ type KdumpHeader struct {
 	Incomplete bool             // the dump was cut short; set by [KdumpWriter.Finish]
 	// Compression of the pages that get smaller by it.
 	Compression Compression
+	Split       KdumpSplit
 	Notes       []Note
+}
+
+// KdumpSplit is which part of a split dump a file is.
+type KdumpSplit struct {
+	Part       bool // it is one
+	Start, End PFN  // the file has the pages from Start up to, not including, End
 }
 
 // kdumpLayout is where the regions of a file begin.
@@ -134,6 +145,13 @@ func (h *KdumpHeader) encode(l kdumpLayout) (header, sub []byte, err error) {
 	sub = make([]byte, kdumpSubHeaderSize)
 	o.PutUint64(sub[kdumpOffPhysBase:], h.PhysBase)
 	o.PutUint32(sub[kdumpOffDumpLevel:], uint32(h.DumpLevel))
+	if s := h.Split; s.Part {
+		o.PutUint32(sub[kdumpOffSplit:], 1)
+		o.PutUint64(sub[kdumpOffStartPFN:], uint64(min(s.Start, 1<<32-1)))
+		o.PutUint64(sub[kdumpOffEndPFN:], uint64(min(s.End, 1<<32-1)))
+		o.PutUint64(sub[kdumpOffStartPFN64:], uint64(s.Start))
+		o.PutUint64(sub[kdumpOffEndPFN64:], uint64(s.End))
+	}
 	for _, n := range h.Notes {
 		sub = AppendNote(sub, appendOrder, n)
 	}
@@ -206,8 +224,10 @@ func decodeKdumpHeader(r io.ReaderAt, size int64) (h *KdumpHeader, l kdumpLayout
 	h.PhysBase = o.Uint64(sub[kdumpOffPhysBase:])
 	h.DumpLevel = int(o.Uint32(sub[kdumpOffDumpLevel:]))
 	if version >= 2 && o.Uint32(sub[kdumpOffSplit:]) != 0 {
-		return fail(&hintedError{fmt.Errorf("%w: one part of a split dump", ErrUnsupported),
-			[]string{"makedumpfile --reassemble PART1 PART2 ... DUMPFILE puts the parts together"}})
+		h.Split = KdumpSplit{Part: true, Start: PFN(o.Uint64(sub[kdumpOffStartPFN:])), End: PFN(o.Uint64(sub[kdumpOffEndPFN:]))}
+		if version >= 6 {
+			h.Split.Start, h.Split.End = PFN(o.Uint64(sub[kdumpOffStartPFN64:])), PFN(o.Uint64(sub[kdumpOffEndPFN64:]))
+		}
 	}
 	if version >= 6 {
 		h.MaxPFN = PFN(o.Uint64(sub[kdumpOffMaxMapNr64:]))

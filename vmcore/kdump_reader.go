@@ -2,12 +2,14 @@ package vmcore
 
 import (
 	"bytes"
+	"cmp"
 	"compress/zlib"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/bits"
+	"slices"
 	"sync"
 
 	"github.com/anchore/go-lzo"
@@ -33,20 +35,43 @@ const (
 // read and written here: physical addresses of 46 bits in pages of 4 KiB.
 const MaxKdumpPFN = 1 << 34
 
-// newKdump opens a kdump-compressed file.
-func newKdump(r io.ReaderAt, size int64) (*Dump, error) {
-	h, l, noteErr, err := decodeKdumpHeader(r, size)
-	if err != nil {
-		return nil, err
+// newKdump opens a kdump-compressed file, or the parts of a split dump.
+func newKdump(parts []Part, split bool) (*Dump, error) {
+	var (
+		h       *KdumpHeader
+		l       kdumpLayout
+		noteErr error
+		f       *kdumpFile
+		srcs    []source
+		total   int64
+	)
+	for i, p := range parts {
+		ph, pl, pNoteErr, err := decodeKdumpHeader(p.R, p.Size)
+		if err != nil {
+			return nil, inPart(i, split, err)
+		}
+		switch {
+		case ph.Split.Part && !split:
+			return nil, &hintedError{fmt.Errorf("%w: one part of a split dump", ErrUnsupported),
+				[]string{"name all parts", "makedumpfile --reassemble PART1 PART2 ... DUMPFILE puts the parts together"}}
+		case !ph.Split.Part && split:
+			return nil, inPart(i, split, fmt.Errorf("%w: a dump that is not split", ErrUnsupported))
+		case i == 0:
+			h, l, noteErr = ph, pl, pNoteErr
+			f = newKdumpFile(h, l)
+		case pl != l || ph.MaxPFN != h.MaxPFN || ph.ByteOrder != h.ByteOrder || ph.Utsname != h.Utsname || ph.Timestamp != h.Timestamp:
+			return nil, inPart(i, split, fmt.Errorf("%w: of another dump than part 1", ErrCorrupt))
+		}
+		part := kdumpReadPart{size: uint64(p.Size), index: i, end: uint64(h.MaxPFN)}
+		if split {
+			part.start, part.end = uint64(ph.Split.Start), uint64(ph.Split.End)
+			h.Incomplete = h.Incomplete || ph.Incomplete
+		}
+		f.parts = append(f.parts, part)
+		srcs = append(srcs, newSource(p.R, p.Size))
+		total += p.Size
 	}
-	f := &kdumpFile{
-		layout:  l,
-		order:   h.ByteOrder,
-		size:    uint64(size),
-		maxPFN:  h.MaxPFN,
-		scratch: sync.Pool{New: func() any { b := make([]byte, l.blockSize); return &b }},
-		zlib:    sync.Pool{New: func() any { return new(zlibState) }},
-	}
+	var err error
 	// DecodeAllCapLimit: a page never grows beyond the buffer it is read to,
 	// whatever the data say.
 	f.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderLowmem(true),
@@ -54,37 +79,108 @@ func newKdump(r io.ReaderAt, size int64) (*Dump, error) {
 	if err != nil {
 		return nil, err
 	}
+	m := &kdumpMemory{f: f, srcs: srcs, cache: newPageCache(sharedPages, l.blockSize)}
 	d := &Dump{
 		format:   FormatKdump,
 		machine:  MachineByName(h.Utsname.Machine),
 		order:    h.ByteOrder,
 		pageSize: h.PageSize,
 		header:   h,
-		size:     size,
+		size:     total,
+		memory:   m,
 	}
 	d.setNotes(h.Notes, noteErr)
-	src := newSource(r, size)
-	if err := f.readBitmaps(src); err != nil {
-		f.zstd.Close()
-		return nil, errors.Join(err, src.close())
+	if err := f.readParts(srcs); err != nil {
+		return nil, errors.Join(err, m.close())
 	}
 	d.setRanges(f.ranges)
-	d.memory = &kdumpMemory{f: f, src: src, cache: newPageCache(sharedPages, l.blockSize)}
 	return d, nil
+}
+
+// inPart says in which part of a split dump an error is.
+func inPart(i int, split bool, err error) error {
+	if !split {
+		return err
+	}
+	return fmt.Errorf("part %d of a split dump: %w", i+1, err)
 }
 
 // kdumpFile is what all readers of a kdump-compressed file share.
 type kdumpFile struct {
 	layout kdumpLayout
 	order  binary.ByteOrder
-	size   uint64
 	maxPFN PFN
-	ranges []Range  // from the first bitmap
-	ranks  []uint64 // pages in the dump below each rankStep'th page frame
+	parts  []kdumpReadPart // by start
+	ranges []Range         // from the first bitmap
+	ranks  []uint64        // pages in the dump below each rankStep'th page frame
 
 	zstd    *zstd.Decoder
 	zlib    sync.Pool // of *zlibState
 	scratch sync.Pool // of *[]byte, one block
+}
+
+// kdumpReadPart is one file of a dump, with the pages from start up to end.
+type kdumpReadPart struct {
+	index      int // among the sources
+	start, end uint64
+	rank       uint64 // of start
+	size       uint64 // of the file
+}
+
+func newKdumpFile(h *KdumpHeader, l kdumpLayout) *kdumpFile {
+	return &kdumpFile{
+		layout:  l,
+		order:   h.ByteOrder,
+		maxPFN:  h.MaxPFN,
+		scratch: sync.Pool{New: func() any { b := make([]byte, l.blockSize); return &b }},
+		zlib:    sync.Pool{New: func() any { return new(zlibState) }},
+	}
+}
+
+// readParts reads the bitmaps and orders the parts of a split dump.
+func (f *kdumpFile) readParts(srcs []source) error {
+	if err := f.readBitmaps(srcs[0]); err != nil {
+		return err
+	}
+	for i := range f.parts {
+		p := &f.parts[i]
+		p.start, p.end = min(p.start, uint64(f.maxPFN)), min(p.end, uint64(f.maxPFN))
+		if p.start > p.end {
+			return inPart(p.index, true, fmt.Errorf("%w: page frames %#x to %#x", ErrCorrupt, p.start, p.end))
+		}
+		if i > 0 {
+			// The same dump has the same pages.
+			if err := f.sameRanks(srcs[i]); err != nil {
+				return inPart(p.index, true, err)
+			}
+		}
+		var err error
+		if p.start < p.end {
+			if p.rank, _, err = f.rankBelow(srcs[0], p.start); err != nil {
+				return err
+			}
+		}
+	}
+	slices.SortFunc(f.parts, func(a, b kdumpReadPart) int { return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end)) })
+	for i := 1; i < len(f.parts); i++ {
+		if f.parts[i].start < f.parts[i-1].end {
+			return inPart(f.parts[i].index, true, fmt.Errorf("%w: page frame %#x is in part %d, too", ErrCorrupt, f.parts[i].start, f.parts[i-1].index+1))
+		}
+	}
+	return nil
+}
+
+// sameRanks compares the second bitmap of another part, as far as the number
+// of pages tells.
+func (f *kdumpFile) sameRanks(src source) error {
+	rank := uint64(0)
+	return f.eachWord(src, f.layout.bitmap2(), func(pfn, word uint64) error {
+		if pfn%rankStep == 0 && f.ranks[pfn/rankStep] != rank {
+			return fmt.Errorf("%w: its second bitmap is not that of part 1", ErrCorrupt)
+		}
+		rank += uint64(bits.OnesCount64(word))
+		return nil
+	})
 }
 
 type zlibState struct {
@@ -156,14 +252,15 @@ func (f *kdumpFile) eachWord(src source, off uint64, do func(pfn, word uint64) e
 	return nil
 }
 
-// rank gives the index of the descriptor of pfn.
-func (f *kdumpFile) rank(src source, pfn uint64) (uint64, error) {
+// rankBelow gives the number of pages in the dump below pfn, and whether pfn
+// is in it.
+func (f *kdumpFile) rankBelow(src source, pfn uint64) (uint64, bool, error) {
 	var buf [rankStep / 8]byte
 	start := pfn &^ (rankStep - 1)
 	words := (pfn-start)/64 + 1
 	b := buf[:words*8]
 	if _, err := src.readAt(b, int64(f.layout.bitmap2()+start/8)); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	n := f.ranks[pfn/rankStep]
 	for ; len(b) > 8; b = b[8:] {
@@ -171,26 +268,43 @@ func (f *kdumpFile) rank(src source, pfn uint64) (uint64, error) {
 	}
 	last := binary.LittleEndian.Uint64(b)
 	bit := uint64(1) << (pfn % 64)
-	if last&bit == 0 {
-		return 0, ErrExcluded
+	return n + uint64(bits.OnesCount64(last&(bit-1))), last&bit != 0, nil
+}
+
+// partOf finds the file that has the data of pfn.
+func (f *kdumpFile) partOf(pfn uint64) *kdumpReadPart {
+	for i := range f.parts {
+		if p := &f.parts[i]; pfn >= p.start && pfn < p.end {
+			return p
+		}
 	}
-	return n + uint64(bits.OnesCount64(last&(bit-1))), nil
+	return nil
 }
 
 // readPage uncompresses a page into p. kind is the sentinel of an AddrError.
-func (f *kdumpFile) readPage(src source, p []byte, pfn uint64) (kind, cause error) {
+func (f *kdumpFile) readPage(srcs []source, p []byte, pfn uint64) (kind, cause error) {
 	// The first bitmap is in memory, as ranges.
 	if pfn >= uint64(f.maxPFN) || !inRanges(f.ranges, PhysAddr(pfn*f.layout.blockSize)) {
 		return ErrHole, nil
 	}
-	index, err := f.rank(src, pfn)
-	if err == ErrExcluded {
-		return ErrExcluded, nil
-	} else if err != nil {
+	part := f.partOf(pfn)
+	src := srcs[0]
+	if part != nil {
+		src = srcs[part.index]
+	}
+	index, in, err := f.rankBelow(src, pfn)
+	switch {
+	case err != nil:
 		return ErrUnreadable, err
+	case !in:
+		return ErrExcluded, nil
+	case part == nil:
+		return ErrUnreadable, errOtherPart
+	case index < part.rank:
+		return ErrUnreadable, fmt.Errorf("%w: bitmaps of the parts differ", ErrCorrupt)
 	}
 	var desc [kdumpDescSize]byte
-	if _, err := src.readAt(desc[:], int64(f.layout.descs()+index*kdumpDescSize)); err != nil {
+	if _, err := src.readAt(desc[:], int64(f.layout.descs()+(index-part.rank)*kdumpDescSize)); err != nil {
 		return ErrUnreadable, err
 	}
 	off := f.order.Uint64(desc[0:])
@@ -201,7 +315,7 @@ func (f *kdumpFile) readPage(src source, p []byte, pfn uint64) (kind, cause erro
 		return ErrUnreadable, errLost
 	case size == 0 || size > f.layout.blockSize:
 		return ErrUnreadable, fmt.Errorf("%w: %d bytes of data for a page", ErrCorrupt, size)
-	case off > f.size || size > f.size-off:
+	case off > part.size || size > part.size-off:
 		return ErrUnreadable, errTruncated
 	}
 	if flags&kdumpCompression == 0 {
@@ -266,12 +380,15 @@ func (f *kdumpFile) inflate(p, data []byte) error {
 	return err
 }
 
-var errLost = errors.New("the dump was cut short before this page")
+var (
+	errLost      = errors.New("the dump was cut short before this page")
+	errOtherPart = errors.New("it is in a part of the split dump that is not here")
+)
 
 // kdumpMemory is the memory of a kdump-compressed file.
 type kdumpMemory struct {
 	f     *kdumpFile
-	src   source
+	srcs  []source // one for each file
 	cache *pageCache
 	forks bool // made by fork: the decoder is not ours to close
 }
@@ -289,12 +406,12 @@ func (m *kdumpMemory) readPhys(p []byte, addr PhysAddr) (int, error) {
 		part := p[done : done+n]
 		if uint64(n) == size {
 			// Whole pages are read by those who go through memory once.
-			if kind, cause := m.f.readPage(m.src, part, pfn); kind != nil {
+			if kind, cause := m.f.readPage(m.srcs, part, pfn); kind != nil {
 				return done, &AddrError{PhysAddr(at), kind, cause}
 			}
 		} else if !m.cache.get(part, pfn, off) {
 			page := m.f.scratch.Get().(*[]byte)
-			kind, cause := m.f.readPage(m.src, *page, pfn)
+			kind, cause := m.f.readPage(m.srcs, *page, pfn)
 			if kind == nil {
 				copy(part, (*page)[off:])
 				m.cache.put(*page, pfn)
@@ -310,14 +427,22 @@ func (m *kdumpMemory) readPhys(p []byte, addr PhysAddr) (int, error) {
 }
 
 func (m *kdumpMemory) fork() memory {
-	return &kdumpMemory{f: m.f, src: m.src.fork(kdumpReaderWindows), cache: newPageCache(readerPages, m.f.layout.blockSize), forks: true}
+	srcs := make([]source, len(m.srcs))
+	for i, s := range m.srcs {
+		srcs[i] = s.fork(kdumpReaderWindows)
+	}
+	return &kdumpMemory{f: m.f, srcs: srcs, cache: newPageCache(readerPages, m.f.layout.blockSize), forks: true}
 }
 
 func (m *kdumpMemory) close() error {
 	if !m.forks {
 		m.f.zstd.Close()
 	}
-	return m.src.close()
+	var errs []error
+	for _, s := range m.srcs {
+		errs = append(errs, s.close())
+	}
+	return errors.Join(errs...)
 }
 
 // pageCache keeps uncompressed pages, each at the one place its number gives.

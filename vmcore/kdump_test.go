@@ -161,7 +161,7 @@ func TestKdumpRefused(t *testing.T) {
 	}{
 		{"diskdump", func(b []byte) { copy(b, "DISKDUMP") }, vmcore.ErrUnsupported},
 		{"version", func(b []byte) { le.PutUint32(b[8:], 7) }, vmcore.ErrUnsupported},
-		{"split", func(b []byte) { le.PutUint32(b[pg+12:], 1) }, vmcore.ErrUnsupported},
+		{"split", func(b []byte) { le.PutUint32(b[pg+12:], 1) }, vmcore.ErrUnsupported}, // one part alone
 		{"32 bit", func(b []byte) { le.PutUint32(b[428:], 1); le.PutUint32(b[416:], 4096) }, vmcore.ErrUnsupported},
 		{"block size", func(b []byte) { le.PutUint32(b[428:], 4095) }, vmcore.ErrCorrupt},
 		{"size of sub header", func(b []byte) { le.PutUint32(b[432:], 1<<31) }, vmcore.ErrCorrupt},
@@ -215,7 +215,7 @@ func source(t testing.TB) (*vmcoretest.Core, *vmcore.Dump) {
 	return c, c.Open(t)
 }
 
-// write dumps all pages of d that keep wants, in extents of 32 pages.
+// write dumps all pages of d that keep wants.
 func write(t testing.TB, d *vmcore.Dump, w *diskFile, keep func(pfn uint64) bool) (*vmcore.KdumpWriter, error) {
 	t.Helper()
 	return writeWith(t, d, w, vmcore.CompressionZstd, keep)
@@ -223,19 +223,36 @@ func write(t testing.TB, d *vmcore.Dump, w *diskFile, keep func(pfn uint64) bool
 
 func writeWith(t testing.TB, d *vmcore.Dump, w *diskFile, compression vmcore.Compression, keep func(pfn uint64) bool) (*vmcore.KdumpWriter, error) {
 	t.Helper()
-	h := vmcore.KdumpHeader{
-		Utsname:   vmcore.Utsname{Sysname: "Linux", Nodename: "test", Release: "6.12.1", Version: "#1", Machine: "riscv64", Domainname: "(none)"},
-		Timestamp: 99, PageSize: pg, PhysBase: 0x80000000, DumpLevel: 31, Notes: d.Notes(),
-		Compression: compression,
-	}
-	kw, err := vmcore.NewKdumpWriter(w, h, d.Ranges(), 2000)
+	h := headerOf(d)
+	h.Compression = compression
+	kw, err := vmcore.NewKdumpWriter(w, h, d.Ranges(), 2000, vmcore.KdumpOptions{})
 	if err != nil {
 		return nil, err
 	}
-	e := kw.NewExtent(32)
+	return kw, copyPages(t, d, kw, keep)
+}
+
+func headerOf(d *vmcore.Dump) vmcore.KdumpHeader {
+	return vmcore.KdumpHeader{
+		Utsname:   vmcore.Utsname{Sysname: "Linux", Nodename: "test", Release: "6.12.1", Version: "#1", Machine: "riscv64", Domainname: "(none)"},
+		Timestamp: 99, PageSize: pg, PhysBase: 0x80000000, DumpLevel: 31, Notes: d.Notes(),
+	}
+}
+
+// copyPages writes all pages of d that keep wants, in extents that neither
+// begin nor end within 64 page frames.
+func copyPages(t testing.TB, d *vmcore.Dump, w vmcore.Writer, keep func(pfn uint64) bool) error {
+	t.Helper()
+	e := w.NewExtent(64)
 	page := make([]byte, pg)
 	for _, r := range d.Ranges() {
 		for a := r.Start; a < r.End; a += pg {
+			if e.Pages() > 0 && a/pg%64 == 0 {
+				if err := w.Write(e); err != nil {
+					return err
+				}
+				e.Reset()
+			}
 			if !keep(uint64(a) / pg) {
 				continue
 			}
@@ -245,15 +262,9 @@ func writeWith(t testing.TB, d *vmcore.Dump, w *diskFile, compression vmcore.Com
 			if err := e.Add(vmcore.PFN(a/pg), page); err != nil {
 				t.Fatal(err)
 			}
-			if e.Pages() == 32 {
-				if err := kw.Write(e); err != nil {
-					return kw, err
-				}
-				e.Reset()
-			}
 		}
 	}
-	return kw, kw.Write(e)
+	return w.Write(e)
 }
 
 // compare reads every page of the dump b and gives how many it has.
@@ -417,7 +428,7 @@ func TestKdumpUnfinished(t *testing.T) {
 
 func TestKdumpWriterOrder(t *testing.T) {
 	_, src := source(t)
-	kw, err := vmcore.NewKdumpWriter(&diskFile{room: -1}, vmcore.KdumpHeader{PageSize: pg}, src.Ranges(), 3)
+	kw, err := vmcore.NewKdumpWriter(&diskFile{room: -1}, vmcore.KdumpHeader{PageSize: pg}, src.Ranges(), 3, vmcore.KdumpOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -445,7 +456,15 @@ func TestKdumpWriterOrder(t *testing.T) {
 func FuzzKdump(f *testing.F) {
 	for _, o := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
 		b := handMade(f, o)
-		f.Add(b[:464], b[pg:pg+160], b[2*pg:2*pg+4], b[3*pg:3*pg+4], b[4*pg:4*pg+8*24], b[5*pg:5*pg+600])
+		add := func() {
+			f.Add(b[:464], b[pg:pg+160], b[2*pg:2*pg+4], b[3*pg:3*pg+4], b[4*pg:4*pg+8*24], b[5*pg:5*pg+600])
+		}
+		add()
+		// A part of a split dump, from page frame 10 on.
+		o.PutUint32(b[pg+12:], 1)
+		o.PutUint64(b[pg+80:], 10)
+		o.PutUint64(b[pg+88:], 32)
+		add()
 	}
 	f.Fuzz(func(t *testing.T, header, sub, bitmap1, bitmap2, descs, data []byte) {
 		b := make([]byte, 7*pg)
@@ -454,6 +473,13 @@ func FuzzKdump(f *testing.F) {
 		}
 		copy(b, "KDUMP   ")
 		d, err := vmcore.New(bytes.NewReader(b), int64(len(b)))
+		if errors.Is(err, vmcore.ErrUnsupported) {
+			part := vmcore.Part{R: bytes.NewReader(b), Size: int64(len(b))}
+			d, err = vmcore.NewSplit(part)
+			if d2, err := vmcore.NewSplit(part, part); err == nil {
+				d2.Close()
+			}
+		}
 		if (d == nil) == (err == nil) {
 			t.Fatalf("New = %v, %v", d, err)
 		}
@@ -490,7 +516,7 @@ func TestHugeMachine(t *testing.T) {
 
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	kw, err := vmcore.NewKdumpWriter(f, vmcore.KdumpHeader{PageSize: pg, Utsname: vmcore.Utsname{Machine: "riscv64"}}, src.Ranges(), 1<<28)
+	kw, err := vmcore.NewKdumpWriter(f, vmcore.KdumpHeader{PageSize: pg, Utsname: vmcore.Utsname{Machine: "riscv64"}}, src.Ranges(), 1<<28, vmcore.KdumpOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

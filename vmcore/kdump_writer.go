@@ -5,39 +5,94 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 )
 
-// KdumpWriter writes a kdump-compressed file in one pass and in little memory:
-// extents of pages are compressed concurrently ([KdumpWriter.NewExtent]) and
-// written in ascending order ([KdumpWriter.Write]).
+// KdumpOptions are ways to write a kdump-compressed file that make no
+// difference to who reads it. The zero value is the usual one.
+type KdumpOptions struct {
+	// Share is how many of the pages stored last are remembered, so that a page
+	// of the same content shares their data; 48 bytes each, rounded up to a
+	// power of two. 0 is none: then only pages of zeros share theirs.
+	Share int
+	// WriteOnce says that no byte of the file may be written twice, as of a
+	// flattened one. Such a file cannot be read before Finish.
+	WriteOnce bool
+}
+
+// KdumpWriter writes a kdump-compressed file, or several that together are a
+// split dump.
 //
 // The file can be read at any moment, with the pages written so far, and says
 // that it is incomplete until Finish. A page is entered in the second bitmap
 // only when its descriptor and its data have been written. Where bits will be
 // entered, zeros are written first, so that a full disk cannot keep them out.
 type KdumpWriter struct {
-	w      io.WriterAt
+	opts   KdumpOptions
 	header KdumpHeader
 	layout kdumpLayout
 	pack   *compressor
 
-	zeroPage uint64 // file offset of the one page of zeros that all share
-	dataEnd  uint64 // file offset
-	maxPages uint64 // room for descriptors
-	pages    uint64 // written
-	nextPFN  PFN    // the next extent may not begin below
+	parts    []kdumpPart // one, if the dump is not split
+	part     *kdumpPart  // that pages go to
+	zeroPage uint64      // file offset of the one page of zeros that all share
+	each     uint64      // pages for one part, about
+	room     uint64      // descriptors that fit into one part
+	pages    uint64      // written
+	nextPFN  PFN         // the next extent may not begin below
 
-	block      []byte // of the second bitmap
+	shared     []sharedPage // by digest
+	block      []byte       // of the second bitmap
 	blockIndex uint64
-	descs      []byte
-	err        error // the first failure of Write
+	blockDirty bool
+	descs      []byte // not written yet
+	err        error  // the first failure of Write
 }
+
+// kdumpPart is one file of a dump.
+type kdumpPart struct {
+	w       io.WriterAt
+	start   PFN    // that its pages begin with
+	pages   uint64 // written
+	dataEnd uint64 // file offset
+}
+
+// sharedPage is data that is in the file, for further pages to share.
+type sharedPage struct {
+	part  *kdumpPart
+	page  digest
+	off   uint64
+	size  uint32
+	flags uint32
+}
+
+// descBuffer is how many bytes of descriptors are put together when they can
+// be written only once.
+const descBuffer = 1 << 20
+
+// splitSlack is how many pages more than its share a part of a split dump may
+// get, which is the largest extent.
+const splitSlack = 64 << 10
 
 // NewKdumpWriter writes everything that stands before the pages: header, notes
 // and bitmaps. present is the RAM of the machine, sorted, and maxPages the
 // largest number of pages that will be written: room for their descriptors is
-// kept free. The fields MaxPFN, CPUs and Incomplete of h are not used.
-func NewKdumpWriter(w io.WriterAt, h KdumpHeader, present []Range, maxPages uint64) (*KdumpWriter, error) {
+// kept free. The fields MaxPFN, CPUs, Incomplete and Split of h are not used.
+func NewKdumpWriter(w io.WriterAt, h KdumpHeader, present []Range, maxPages uint64, opts KdumpOptions) (*KdumpWriter, error) {
+	return NewSplitKdumpWriter([]io.WriterAt{w}, h, present, maxPages, opts)
+}
+
+// NewSplitKdumpWriter writes a split dump, as makedumpfile --split does: the
+// files have the same headers and bitmaps, and each the pages of a part of
+// memory, about the same number. They are written one after the other.
+//
+// Parts begin at multiples of 64 page frames, so an extent must not begin in
+// the 64 in which another one ends. It has at most 65536 pages.
+func NewSplitKdumpWriter(files []io.WriterAt, h KdumpHeader, present []Range, maxPages uint64, opts KdumpOptions) (*KdumpWriter, error) {
+	split := len(files) > 1
+	if len(files) == 0 || split && opts.WriteOnce {
+		return nil, fmt.Errorf("%w: %d files of a dump, written once: %v", ErrUnsupported, len(files), opts.WriteOnce)
+	}
 	if !validPageSize(h.PageSize) {
 		return nil, fmt.Errorf("%w: page size %d", ErrUnsupported, h.PageSize)
 	}
@@ -64,9 +119,14 @@ func NewKdumpWriter(w io.WriterAt, h KdumpHeader, present []Range, maxPages uint
 	if h.MaxPFN == 0 || half > maxBitmapBytes/bs {
 		return nil, fmt.Errorf("%w: memory up to page frame %#x", ErrUnsupported, uint64(h.MaxPFN))
 	}
-	kw := &KdumpWriter{w: w, header: h, maxPages: maxPages, block: make([]byte, bs)}
+	kw := &KdumpWriter{opts: opts, header: h, each: maxPages, room: maxPages, block: make([]byte, bs)}
+	if split {
+		n := uint64(len(files))
+		kw.each = (maxPages + n - 1) / n
+		kw.room = min(maxPages, kw.each+splitSlack)
+	}
 	kw.layout = kdumpLayout{blockSize: bs, bitmapBlocks: 2 * half}
-	_, sub, err := h.encode(kw.layout)
+	_, sub, err := kw.header.encode(kw.layout)
 	if err != nil {
 		return nil, err
 	}
@@ -74,38 +134,76 @@ func NewKdumpWriter(w io.WriterAt, h KdumpHeader, present []Range, maxPages uint
 	if kw.pack, err = newCompressor(h.Compression, int(bs)); err != nil {
 		return nil, err
 	}
-	kw.zeroPage = (kw.layout.descs() + maxPages*kdumpDescSize + bs - 1) / bs * bs
-	kw.dataEnd = kw.zeroPage + bs
-
-	if err := kw.writeHeader(); err != nil {
-		return nil, err
+	if opts.Share > 0 {
+		kw.pack.digests = true
+		kw.shared = make([]sharedPage, 1<<bits.Len(uint(opts.Share-1)))
 	}
-	if _, err := w.WriteAt(sub, int64(bs)); err != nil {
-		return nil, fmt.Errorf("dump sub header: %w", err)
+	kw.zeroPage = (kw.layout.descs() + kw.room*kdumpDescSize + bs - 1) / bs * bs
+	for i, w := range files {
+		p := kdumpPart{w: w, dataEnd: kw.zeroPage + bs}
+		if i > 0 {
+			p.start = h.MaxPFN // it has no pages yet
+		}
+		kw.parts = append(kw.parts, p)
 	}
-	if err := kw.writeBitmaps(present); err != nil {
-		return nil, fmt.Errorf("dump bitmaps: %w", err)
-	}
-	if _, err := w.WriteAt(make([]byte, bs), int64(kw.zeroPage)); err != nil {
-		return nil, fmt.Errorf("dump page of zeros: %w", err)
+	kw.part = &kw.parts[0]
+	if err := kw.begin(present, sub); err != nil {
+		return nil, errors.Join(err, kw.pack.close())
 	}
 	return kw, nil
 }
 
-func (kw *KdumpWriter) writeHeader() error {
-	header, _, err := kw.header.encode(kw.layout)
-	if err != nil {
-		return err
+// begin writes what stands before the pages of each part.
+func (kw *KdumpWriter) begin(present []Range, sub []byte) error {
+	if !kw.opts.WriteOnce {
+		if err := kw.writeHeaders(); err != nil {
+			return err
+		}
+	} else if _, err := kw.part.w.WriteAt(sub, int64(kw.layout.blockSize)); err != nil {
+		return fmt.Errorf("dump sub header: %w", err)
 	}
-	if _, err := kw.w.WriteAt(header, 0); err != nil {
-		return fmt.Errorf("dump header: %w", err)
+	for i := range kw.parts {
+		w := kw.parts[i].w
+		if err := kw.writeBitmaps(w, present); err != nil {
+			return fmt.Errorf("dump bitmaps: %w", err)
+		}
+		if _, err := w.WriteAt(make([]byte, kw.layout.blockSize), int64(kw.zeroPage)); err != nil {
+			return fmt.Errorf("dump page of zeros: %w", err)
+		}
+	}
+	return nil
+}
+
+// writeHeaders writes header and sub header of each part.
+func (kw *KdumpWriter) writeHeaders() error {
+	for i := range kw.parts {
+		part := &kw.parts[i]
+		if len(kw.parts) > 1 {
+			kw.header.Split = KdumpSplit{Start: part.start, End: kw.header.MaxPFN, Part: true}
+			if i+1 < len(kw.parts) {
+				kw.header.Split.End = kw.parts[i+1].start
+			}
+		}
+		header, sub, err := kw.header.encode(kw.layout)
+		if err != nil {
+			return err
+		}
+		if _, err := part.w.WriteAt(header, 0); err != nil {
+			return fmt.Errorf("dump header: %w", err)
+		}
+		if kw.opts.WriteOnce {
+			continue
+		}
+		if _, err := part.w.WriteAt(sub, int64(kw.layout.blockSize)); err != nil {
+			return fmt.Errorf("dump sub header: %w", err)
+		}
 	}
 	return nil
 }
 
 // writeBitmaps writes the first bitmap, and zeros for the second wherever the
 // first has bits. Blocks without bits stay holes.
-func (kw *KdumpWriter) writeBitmaps(present []Range) error {
+func (kw *KdumpWriter) writeBitmaps(w io.WriterAt, present []Range) error {
 	bs := kw.layout.blockSize
 	zero := make([]byte, bs)
 	block := make([]byte, bs)
@@ -115,11 +213,14 @@ func (kw *KdumpWriter) writeBitmaps(present []Range) error {
 			return nil
 		}
 		dirty = false
-		if _, err := kw.w.WriteAt(block, int64(kw.layout.bitmap1()+index*bs)); err != nil {
+		if _, err := w.WriteAt(block, int64(kw.layout.bitmap1()+index*bs)); err != nil {
 			return err
 		}
 		clear(block)
-		_, err := kw.w.WriteAt(zero, int64(kw.layout.bitmap2()+index*bs))
+		if kw.opts.WriteOnce {
+			return nil
+		}
+		_, err := w.WriteAt(zero, int64(kw.layout.bitmap2()+index*bs))
 		return err
 	}
 	for _, r := range present {
@@ -159,98 +260,24 @@ func setBits(b []byte, first, n uint64) {
 	}
 }
 
-// Pages is the number of pages written.
+// Pages is [Writer.Pages].
 func (kw *KdumpWriter) Pages() uint64 { return kw.pages }
 
-// Size is the size of the file up to the end of the data, in bytes, holes
-// included.
-func (kw *KdumpWriter) Size() uint64 { return kw.dataEnd }
-
-// Extent is compressed pages on their way into the file. An extent is used by
-// one goroutine at a time; different ones concurrently.
-type Extent struct {
-	pack  *compressor
-	pages []extentPage
-	data  []byte
-	zeros int
+// Size is [Writer.Size].
+func (kw *KdumpWriter) Size() uint64 {
+	n := uint64(0)
+	for i := range kw.parts {
+		n += kw.parts[i].dataEnd
+	}
+	return n
 }
 
-type extentPage struct {
-	pfn   PFN
-	size  uint32 // 0: the page of zeros
-	flags uint32
-}
+// NewExtent is [Writer.NewExtent].
+func (kw *KdumpWriter) NewExtent(pages int) *Extent { return newExtent(kw.pack, pages) }
 
-// NewExtent makes an empty extent with room for the given number of pages.
-func (kw *KdumpWriter) NewExtent(pages int) *Extent {
-	return newExtent(kw.pack, pages)
-}
-
-func newExtent(pack *compressor, pages int) *Extent {
-	return &Extent{
-		pack:  pack,
-		pages: make([]extentPage, 0, pages),
-		data:  make([]byte, 0, pages*pack.pageSize+pack.room()),
-	}
-}
-
-// Reset empties the extent.
-func (e *Extent) Reset() { e.pages, e.data, e.zeros = e.pages[:0], e.data[:0], 0 }
-
-// Pages is the number of pages in the extent.
-func (e *Extent) Pages() int { return len(e.pages) }
-
-// Zeros is how many of them are zero.
-func (e *Extent) Zeros() int { return e.zeros }
-
-// Size is the size of the data in bytes.
-func (e *Extent) Size() int { return len(e.data) }
-
-// Add compresses a page and appends it. Page frame numbers must ascend. The
-// page may be reused when Add returns.
-func (e *Extent) Add(pfn PFN, page []byte) error {
-	if len(page) != e.pack.pageSize {
-		return fmt.Errorf("page frame %#x: %d bytes in a dump with pages of %d", uint64(pfn), len(page), e.pack.pageSize)
-	}
-	if n := len(e.pages); n > 0 && e.pages[n-1].pfn >= pfn {
-		return fmt.Errorf("page frame %#x after %#x", uint64(pfn), uint64(e.pages[n-1].pfn))
-	}
-	if isZero(page) {
-		e.zeros++
-		e.pages = append(e.pages, extentPage{pfn: pfn})
-		return nil
-	}
-	before := len(e.data)
-	var flags uint32
-	e.data, flags = e.pack.append(e.data, page)
-	e.pages = append(e.pages, extentPage{pfn, uint32(len(e.data) - before), flags})
-	return nil
-}
-
-// isZero tells whether a page is zero, eight bytes at a time. Pages that are
-// not mostly show it in the first words.
-func isZero(p []byte) bool {
-	for len(p) >= 64 {
-		if binary.LittleEndian.Uint64(p[0:])|binary.LittleEndian.Uint64(p[8:])|
-			binary.LittleEndian.Uint64(p[16:])|binary.LittleEndian.Uint64(p[24:])|
-			binary.LittleEndian.Uint64(p[32:])|binary.LittleEndian.Uint64(p[40:])|
-			binary.LittleEndian.Uint64(p[48:])|binary.LittleEndian.Uint64(p[56:]) != 0 {
-			return false
-		}
-		p = p[64:]
-	}
-	for _, b := range p {
-		if b != 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// Write writes an extent. Extents must be written in ascending order, by one
-// goroutine. After an error, of a full disk for instance, whole pages that got
-// through are in the dump, nothing more can be written, and Finish(false)
-// leaves a dump that can be read.
+// Write is [Writer.Write]. After an error, of a full disk for instance, whole
+// pages that got through are in the dump, and Finish(false) leaves a dump that
+// can be read.
 func (kw *KdumpWriter) Write(e *Extent) error {
 	if kw.err == nil {
 		kw.err = kw.write(e)
@@ -267,57 +294,109 @@ func (kw *KdumpWriter) write(e *Extent) error {
 		return fmt.Errorf("extent of page frames %#x to %#x: outside of %#x to %#x",
 			uint64(first), uint64(last), uint64(kw.nextPFN), uint64(kw.header.MaxPFN))
 	}
-	if kw.pages+uint64(len(e.pages)) > kw.maxPages {
-		return fmt.Errorf("more than the %d pages there is room for", kw.maxPages)
+	if err := kw.choosePart(first); err != nil {
+		return err
 	}
-	o := kw.header.ByteOrder
-	kw.descs = kw.descs[:0]
-	off := kw.dataEnd
-	for _, p := range e.pages {
-		var desc [kdumpDescSize]byte
+	part := kw.part
+	if part.pages+uint64(len(e.pages)) > kw.room {
+		return fmt.Errorf("more than the %d pages there is room for", kw.room)
+	}
+	kw.place(e)
+	pages := e.pages
+	err := kw.writeDescs(&pages)
+	end := part.dataEnd
+	if err == nil && len(e.data) > 0 {
+		var n int
+		if n, err = part.w.WriteAt(e.data, int64(end)); err != nil {
+			err = fmt.Errorf("dump pages: %w", err)
+		}
+		end += uint64(max(n, 0))
+	}
+	// Pages that are whole on the disk count.
+	for i, p := range pages {
+		if p.off+uint64(p.size) > end {
+			pages = pages[:i]
+			break
+		}
+		part.dataEnd = max(part.dataEnd, p.off+uint64(p.size))
+	}
+	return errors.Join(err, kw.enter(pages))
+}
+
+// choosePart goes on to the next part of a split dump when this one has its
+// share.
+func (kw *KdumpWriter) choosePart(first PFN) error {
+	i := 0
+	for kw.part != &kw.parts[i] {
+		i++
+	}
+	start := first &^ 63 // crash looks for the first bit in words of 64
+	if i+1 == len(kw.parts) || kw.part.pages < kw.each || start < kw.nextPFN {
+		return nil
+	}
+	kw.part = &kw.parts[i+1]
+	kw.part.start = start
+	return kw.writeHeaders()
+}
+
+// place gives each page of the extent its place in the file, and takes data
+// out of the extent that is in the file already.
+func (kw *KdumpWriter) place(e *Extent) {
+	off, from, to := kw.part.dataEnd, 0, 0
+	for i := range e.pages {
+		p := &e.pages[i]
 		if p.size == 0 {
-			o.PutUint64(desc[0:], kw.zeroPage)
+			p.off = kw.zeroPage
+			continue
+		}
+		size := int(p.size)
+		if kw.shared != nil {
+			s := &kw.shared[binary.LittleEndian.Uint64(p.digest[:])%uint64(len(kw.shared))]
+			if s.part == kw.part && s.page == p.digest && s.size == p.size && s.flags == p.flags {
+				p.off = s.off
+				from += size
+				continue
+			}
+			*s = sharedPage{kw.part, p.digest, off, p.size, p.flags}
+		}
+		if from != to {
+			copy(e.data[to:], e.data[from:from+size])
+		}
+		p.off = off
+		off, from, to = off+uint64(size), from+size, to+size
+	}
+	e.data = e.data[:to]
+}
+
+// writeDescs writes the descriptors of pages, and cuts off those for which it
+// fails.
+func (kw *KdumpWriter) writeDescs(pages *[]extentPage) error {
+	o := kw.header.ByteOrder
+	if !kw.opts.WriteOnce {
+		kw.descs = kw.descs[:0]
+	}
+	at := kw.layout.descs() + kw.part.pages*kdumpDescSize - uint64(len(kw.descs))
+	for _, p := range *pages {
+		var desc [kdumpDescSize]byte
+		o.PutUint64(desc[0:], p.off)
+		if p.size == 0 {
 			o.PutUint32(desc[8:], uint32(kw.layout.blockSize))
 		} else {
-			o.PutUint64(desc[0:], off)
 			o.PutUint32(desc[8:], p.size)
 			o.PutUint32(desc[12:], p.flags)
-			off += uint64(p.size)
 		}
 		kw.descs = append(kw.descs, desc[:]...)
 	}
-	pages := e.pages
-	n, err := kw.w.WriteAt(kw.descs, int64(kw.layout.descs()+kw.pages*kdumpDescSize))
+	if kw.opts.WriteOnce && len(kw.descs) < descBuffer {
+		return nil
+	}
+	n, err := kw.part.w.WriteAt(kw.descs, int64(at))
 	if err != nil {
-		err = fmt.Errorf("dump page descriptors: %w", err)
-		pages = pages[:max(n, 0)/kdumpDescSize]
+		*pages = (*pages)[:min(len(*pages), max(n, 0)/kdumpDescSize)]
+		return fmt.Errorf("dump page descriptors: %w", err)
 	}
-	if err == nil && len(e.data) > 0 {
-		if n, err = kw.w.WriteAt(e.data, int64(kw.dataEnd)); err != nil {
-			err = fmt.Errorf("dump pages: %w", err)
-			// Pages that are whole on the disk count.
-			room := uint64(max(n, 0))
-			for i, p := range pages {
-				if uint64(p.size) > room {
-					pages = pages[:i]
-					break
-				}
-				room -= uint64(p.size)
-			}
-		}
-	} else if err != nil {
-		// Of pages with a descriptor and no data only zeros are whole.
-		for i, p := range pages {
-			if p.size != 0 {
-				pages = pages[:i]
-				break
-			}
-		}
-	}
-	for _, p := range pages {
-		kw.dataEnd += uint64(p.size)
-	}
-	return errors.Join(err, kw.enter(pages))
+	kw.descs = kw.descs[:0]
+	return nil
 }
 
 // enter sets the bits of pages in the second bitmap.
@@ -326,6 +405,9 @@ func (kw *KdumpWriter) enter(pages []extentPage) error {
 	for len(pages) > 0 {
 		index := uint64(pages[0].pfn) / perBlock
 		if index != kw.blockIndex {
+			if err := kw.flushBlock(); err != nil {
+				return err
+			}
 			clear(kw.block)
 			kw.blockIndex = index
 		}
@@ -338,9 +420,13 @@ func (kw *KdumpWriter) enter(pages []extentPage) error {
 			to = bit / 8
 			n++
 		}
-		if _, err := kw.w.WriteAt(kw.block[from:to+1], int64(kw.layout.bitmap2()+index*kw.layout.blockSize+from)); err != nil {
-			return fmt.Errorf("dump bitmap: %w", err)
+		kw.blockDirty = true
+		if !kw.opts.WriteOnce {
+			if err := kw.writeBlock(from, to+1); err != nil {
+				return err
+			}
 		}
+		kw.part.pages += uint64(n)
 		kw.pages += uint64(n)
 		kw.nextPFN = pages[n-1].pfn + 1
 		pages = pages[n:]
@@ -348,10 +434,38 @@ func (kw *KdumpWriter) enter(pages []extentPage) error {
 	return nil
 }
 
-// Finish writes the final header. complete says that every page is in the file
-// that should be; if Write failed, the dump is marked incomplete in any case.
-// The file is not synced.
+// writeBlock writes a part of the block of the second bitmap, to every file.
+func (kw *KdumpWriter) writeBlock(from, to uint64) error {
+	at := kw.layout.bitmap2() + kw.blockIndex*kw.layout.blockSize + from
+	for i := range kw.parts {
+		if _, err := kw.parts[i].w.WriteAt(kw.block[from:to], int64(at)); err != nil {
+			return fmt.Errorf("dump bitmap: %w", err)
+		}
+	}
+	kw.blockDirty = false
+	return nil
+}
+
+// flushBlock writes the block if it was not written yet.
+func (kw *KdumpWriter) flushBlock() error {
+	if !kw.blockDirty {
+		return nil
+	}
+	return kw.writeBlock(0, kw.layout.blockSize)
+}
+
+// Finish is [Writer.Finish].
 func (kw *KdumpWriter) Finish(complete bool) error {
-	kw.header.Incomplete = !complete || kw.err != nil
-	return errors.Join(kw.writeHeader(), kw.pack.close())
+	var err error
+	if kw.opts.WriteOnce && kw.err == nil {
+		err = kw.flushBlock()
+		if len(kw.descs) > 0 && err == nil {
+			at := kw.layout.descs() + kw.pages*kdumpDescSize - uint64(len(kw.descs))
+			if _, err = kw.part.w.WriteAt(kw.descs, int64(at)); err != nil {
+				err = fmt.Errorf("dump page descriptors: %w", err)
+			}
+		}
+	}
+	kw.header.Incomplete = !complete || kw.err != nil || err != nil
+	return errors.Join(err, kw.writeHeaders(), kw.pack.close())
 }

@@ -15,7 +15,7 @@ func TestExtentDoesNotGrow(t *testing.T) {
 	rnd := rand.NewChaCha8([32]byte{})
 	p := make([]byte, 4096)
 	for c := range Compression(len(compressions)) {
-		kw, err := NewKdumpWriter(nowhere{}, KdumpHeader{PageSize: 4096, Compression: c}, []Range{{0, 1 << 20}}, 64)
+		kw, err := NewKdumpWriter(nowhere{}, KdumpHeader{PageSize: 4096, Compression: c}, []Range{{0, 1 << 20}}, 64, KdumpOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -47,6 +47,9 @@ type source interface {
 // newSource chooses how page data of r is read: mapped if it is a file, read
 // otherwise.
 func newSource(r io.ReaderAt, size int64) source {
+	if flat, ok := r.(*flatFile); ok {
+		return &flatSource{flat, newSource(flat.r, flat.rSize)}
+	}
 	f, ok := r.(*os.File)
 	if !ok {
 		return readerSource{r}

@@ -25,6 +25,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"ELF cores", "vmcore", `^(New|Open)$`, `^FuzzELF$`},
 	{"ELF notes", "vmcore", `^Note$`, `^FuzzNotes$`},
 	{"kdump headers", "vmcore", `(?i)kdump`, `^FuzzKdump$`},
+	{"flattened dumps", "vmcore", `^Rearrange$`, `^FuzzFlattened$`},
 	{"what the LZO encoder writes", "internal/lzo", `^Encoder$`, `^FuzzAppend$`},
 	{"vmcoreinfo", "kernel", `(?i)^parsevmcoreinfo$`, `^FuzzVMCoreInfo$`},
 	{"the printk ring", "kernel", `^LogRecord$`, `^FuzzLog$`},
