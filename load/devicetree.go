@@ -84,17 +84,61 @@ var stale = []struct{ name, because string }{
 	{"linux,tpm-kexec-buffer", "state handed over to the running kernel"},
 }
 
+// treeEditor is a device tree that becomes another kernel's, with what was done
+// to it.
+type treeEditor struct {
+	*fdt.Tree
+	chosen *fdt.Node
+	edits  []string
+}
+
+func (t *treeEditor) say(format string, args ...any) {
+	t.edits = append(t.edits, fmt.Sprintf(format, args...))
+}
+
+// forNext begins with a copy of base without what is stale in it.
+func forNext(base *fdt.Tree) *treeEditor {
+	t := &treeEditor{Tree: base.Clone()}
+	t.chosen = t.Ensure("/chosen")
+	for _, s := range stale {
+		if t.chosen.Remove(s.name) {
+			t.say("/chosen: removed %s: %s", s.name, s.because)
+		}
+	}
+	return t
+}
+
+// start sets what any kernel starts with.
+func (t *treeEditor) start(cmdline string, initramfs Segment, seed []byte) {
+	t.chosen.SetString("bootargs", cmdline)
+	t.say("/chosen: bootargs")
+	if initramfs.Size > 0 {
+		end := initramfs.Mem + initramfs.Size
+		t.chosen.SetU64("linux,initrd-start", initramfs.Mem)
+		t.chosen.SetU64("linux,initrd-end", end)
+		t.say("/chosen: linux,initrd-start %#x, linux,initrd-end %#x", initramfs.Mem, end)
+		t.Reserve = append(t.Reserve, fdt.Range{Address: initramfs.Mem, Size: initramfs.MemSize})
+		t.say("memory reservation of the initramfs")
+	}
+	if len(seed) > 0 {
+		t.chosen.Set("rng-seed", seed)
+		t.say("/chosen: rng-seed of %d bytes", len(seed))
+	}
+}
+
+// finish makes the blob.
+func (t *treeEditor) finish() (blob []byte, edits []string, err error) {
+	if blob, err = t.Marshal(); err != nil {
+		return nil, nil, &RuleError{Rule: RuleDeviceTree, Detail: err.Error(), Err: err}
+	}
+	return blob, t.edits, nil
+}
+
 // editTree makes the panic kernel's device tree. The EFI properties stay: they
 // are the only way to the ACPI tables and the runtime services.
 func (p *Plan) editTree(base *fdt.Tree, opts *Options, header, initramfs Segment, headerSum [32]byte) (blob []byte, edits []string, err error) {
-	t := base.Clone()
-	say := func(format string, args ...any) { edits = append(edits, fmt.Sprintf(format, args...)) }
-	chosen := t.Ensure("/chosen")
-	for _, s := range stale {
-		if chosen.Remove(s.name) {
-			say("/chosen: removed %s: %s", s.name, s.because)
-		}
-	}
+	t := forNext(base)
+	say := t.say
 	if n := len(t.Reserve); n > 0 {
 		say("removed %d memory reservations of the running kernel", n)
 	}
@@ -110,14 +154,7 @@ func (p *Plan) editTree(base *fdt.Tree, opts *Options, header, initramfs Segment
 		}
 	}
 
-	chosen.SetString("bootargs", p.Cmdline)
-	say("/chosen: bootargs")
-	if initramfs.Size > 0 {
-		end := initramfs.Mem + initramfs.Size
-		chosen.SetU64("linux,initrd-start", initramfs.Mem)
-		chosen.SetU64("linux,initrd-end", end)
-		say("/chosen: linux,initrd-start %#x, linux,initrd-end %#x", initramfs.Mem, end)
-	}
+	t.start(p.Cmdline, initramfs, opts.Seed)
 	set := func(name string, list ...host.Range) {
 		regs := make([]fdt.Range, len(list))
 		for i, r := range list {
@@ -125,7 +162,7 @@ func (p *Plan) editTree(base *fdt.Tree, opts *Options, header, initramfs Segment
 		}
 		var v []byte
 		if v, err = t.Root.EncodeRanges(regs...); err == nil {
-			chosen.Set(name, v)
+			t.chosen.Set(name, v)
 			say("/chosen: %s %v", name, list)
 		}
 	}
@@ -137,26 +174,16 @@ func (p *Plan) editTree(base *fdt.Tree, opts *Options, header, initramfs Segment
 	if err != nil {
 		return nil, nil, &RuleError{Rule: RuleDeviceTree, Detail: err.Error(), Err: err}
 	}
-	if len(opts.Seed) > 0 {
-		chosen.Set("rng-seed", opts.Seed)
-		say("/chosen: rng-seed of %d bytes", len(opts.Seed))
-	}
 	// As the kernel's own loader does; some versions let a driver's memory land
 	// on the header otherwise (fixed in 6.12.64).
-	t.Reserve = []fdt.Range{{Address: header.Mem, Size: header.MemSize}}
-	if initramfs.Size > 0 {
-		t.Reserve = append(t.Reserve, fdt.Range{Address: initramfs.Mem, Size: initramfs.MemSize})
-	}
-	say("memory reservations of what is loaded")
-	if err := seal.Apply(t, headerSum, opts.Environment); err != nil {
+	t.Reserve = append(t.Reserve, fdt.Range{Address: header.Mem, Size: header.MemSize})
+	say("memory reservation of the header")
+	if err := seal.Apply(t.Tree, headerSum, opts.Environment); err != nil {
 		return nil, nil, &RuleError{Rule: RuleDeviceTree, Detail: err.Error(), Err: err}
 	}
 	say("/chosen: digests of what is loaded")
 
-	if blob, err = t.Marshal(); err != nil {
-		return nil, nil, &RuleError{Rule: RuleDeviceTree, Detail: err.Error(), Err: err}
-	}
-	return blob, edits, nil
+	return t.finish()
 }
 
 func dynamicSize(n *fdt.Node) string {

@@ -134,38 +134,18 @@ func lowest(free []host.Range, align, size uint64) (uint64, bool) {
 
 // editRebootTree makes the device tree of a kernel that has the whole machine.
 func (p *Plan) editRebootTree(base *fdt.Tree, opts *Options, initramfs Segment) (blob []byte, edits []string, err error) {
-	t := base.Clone()
-	say := func(format string, args ...any) { edits = append(edits, fmt.Sprintf(format, args...)) }
-	chosen := t.Ensure("/chosen")
-	start, _ := chosen.Uint("linux,initrd-start")
-	end, _ := chosen.Uint("linux,initrd-end")
-	for _, s := range stale {
-		if chosen.Remove(s.name) {
-			say("/chosen: removed %s: %s", s.name, s.because)
-		}
+	var start, end uint64
+	if chosen := base.Find("/chosen"); chosen != nil {
+		start, _ = chosen.Uint("linux,initrd-start")
+		end, _ = chosen.Uint("linux,initrd-end")
 	}
+	t := forNext(base)
 	// The firmware's reservations stay, the running kernel's initramfs goes.
 	t.Reserve = slices.DeleteFunc(t.Reserve, func(r fdt.Range) bool {
 		return r.Address < end && start < r.Address+r.Size
 	})
-	chosen.SetString("bootargs", p.Cmdline)
-	say("/chosen: bootargs")
-	if initramfs.Size > 0 {
-		end := initramfs.Mem + initramfs.Size
-		chosen.SetU64("linux,initrd-start", initramfs.Mem)
-		chosen.SetU64("linux,initrd-end", end)
-		say("/chosen: linux,initrd-start %#x, linux,initrd-end %#x", initramfs.Mem, end)
-		t.Reserve = append(t.Reserve, fdt.Range{Address: initramfs.Mem, Size: initramfs.MemSize})
-		say("memory reservation of the initramfs")
-	}
-	if len(opts.Seed) > 0 {
-		chosen.Set("rng-seed", opts.Seed)
-		say("/chosen: rng-seed of %d bytes", len(opts.Seed))
-	}
-	chosen.Set("linux,booted-from-kexec", nil)
-	say("/chosen: linux,booted-from-kexec")
-	if blob, err = t.Marshal(); err != nil {
-		return nil, nil, &RuleError{Rule: RuleDeviceTree, Detail: err.Error(), Err: err}
-	}
-	return blob, edits, nil
+	t.start(p.Cmdline, initramfs, opts.Seed)
+	t.chosen.Set("linux,booted-from-kexec", nil)
+	t.say("/chosen: linux,booted-from-kexec")
+	return t.finish()
 }
