@@ -274,9 +274,9 @@ func wrapELF(_ context.Context, _ *Kernel, in, out string) error {
 // zboot is a compression of vmlinuz.efi.
 type zboot struct{ method, suffix string }
 
-// zboots are the compressions that its header can name. Newer kernels make
-// gzip and zstd only, 6.1 to 6.11 the others (Makefile.zboot in
-// drivers/firmware/efi/libstub).
+// zboots are the compressions that its header can name. 6.12.107 and
+// 7.2 make gzip and zstd, older ones the others too, under the names of their
+// make rules (drivers/firmware/efi/libstub/Makefile.zboot).
 func zboots() []zboot {
 	return []zboot{{"gzip", "gz"}, {"zstd", "zst"}, {"zstd22", "zst"}, {"xzkern", "xz"}, {"lzma", "lzma"}, {"lz4", "lz4"}, {"lzo", "lzo"}}
 }
