@@ -53,6 +53,7 @@ type Dump struct {
 	header     *KdumpHeader
 	size       int64
 	flattened  bool
+	incomplete bool
 
 	memory memory
 	closer io.Closer // the file, if Open opened it
@@ -222,6 +223,9 @@ func (d *Dump) PageSize() uint64 { return d.pageSize }
 // Flattened tells that the dump came in the flattened format, which Format says
 // nothing of.
 func (d *Dump) Flattened() bool { return d.flattened }
+
+// Incomplete tells that the dump says of itself that it was cut short.
+func (d *Dump) Incomplete() bool { return d.incomplete }
 
 // Size is the size of the dump in bytes: of the file, of all files of a split
 // dump, of what a flattened file carries.

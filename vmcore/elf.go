@@ -70,6 +70,7 @@ func newELF(r io.ReaderAt, size int64) (*Dump, error) {
 		return nil, fmt.Errorf("%w: an ELF file of type %d, not a core", ErrUnrecognizedFormat, t)
 	}
 	d.machine = Machine(d.order.Uint16(h[18:]))
+	d.incomplete = d.order.Uint32(h[48:])&elfIncomplete != 0
 
 	headers, err := readProgramHeaders(r, size, h[:], d.order)
 	if err != nil {

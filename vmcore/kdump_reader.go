@@ -88,6 +88,8 @@ func newKdump(parts []Part, split bool) (*Dump, error) {
 		header:   h,
 		size:     total,
 		memory:   m,
+
+		incomplete: h.Incomplete,
 	}
 	d.setNotes(h.Notes, noteErr)
 	if err := f.readParts(srcs); err != nil {

@@ -191,10 +191,12 @@ func (f *diskFile) WriteAt(p []byte, off int64) (int, error) {
 	if fresh := off + int64(n) - int64(len(f.b)); f.room >= 0 && fresh > 0 && int64(len(f.b))+fresh > f.room {
 		n = int(max(f.room-off, 0))
 	}
-	if end := off + int64(n); end > int64(len(f.b)) {
+	if end := off + int64(n); n > 0 && end > int64(len(f.b)) {
 		f.b = append(f.b, make([]byte, end-int64(len(f.b)))...)
 	}
-	copy(f.b[off:], p[:n])
+	if n > 0 {
+		copy(f.b[off:], p[:n])
+	}
 	if n < len(p) {
 		return n, errDiskFull
 	}

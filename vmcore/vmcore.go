@@ -1,5 +1,6 @@
 // Package vmcore reads and writes kernel dumps as physical memory with typed
-// holes: ELF cores (/proc/vmcore, makedumpfile -E) and kdump-compressed files.
+// holes: ELF cores (/proc/vmcore, makedumpfile -E) and kdump-compressed files,
+// in several files (makedumpfile --split) and flattened for a pipe (-F).
 // It knows formats and nothing of kernels; what the memory means is the
 // business of package kernel.
 //
