@@ -5,7 +5,6 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
-	"github.com/panicroom-kdump/panicroom/internal/kimage"
 )
 
 // chosenForms are those that without PANICROOM_FULL=1 stand for all: each way
@@ -165,7 +163,7 @@ func TestBuiltForms(t *testing.T) {
 				k := kernel(t, suite)
 				forms := slices.DeleteFunc(k.Forms(), func(f string) bool {
 					// Half a gigabyte of debug data takes minutes to unpack under
-					// emulation; TestVmlinux does it here.
+					// emulation; TestImages does it here.
 					return f == "vmlinux.norelocs" || f == "vmlinux.gz" || f == "vmlinux.xz"
 				})
 				steps, files := formSteps(t, k, append(forms, "vmlinux.norelocs"), "--method", method)
@@ -227,37 +225,5 @@ func TestHang(t *testing.T) {
 	}
 	if _, bye := o.Console(regexp.MustCompile(`^.*Bye\.\.\.`), 0); err == nil || bye < 0 || o.CrashKernel() >= 0 {
 		t.Errorf("it was said to hang: %v\n%s", err, o.Story())
-	}
-}
-
-// The vmlinux of a real build, with hundreds of megabytes of debug data, in all
-// its forms is the Image of that build, byte by byte.
-func TestVmlinux(t *testing.T) {
-	t.Parallel()
-	if !full() {
-		return
-	}
-	for _, suite := range []string{"built-trixie", "built-sid"} {
-		k := kernel(t, suite)
-		image, err := kimage.Open(k.ImagePath(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, form := range k.Forms() {
-			path, err := k.Form(t.Context(), form)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := kimage.Open(path, nil)
-			if form == "vmlinux.norelocs" {
-				if !errors.Is(err, kimage.ErrStripped) {
-					t.Errorf("%s %s: %v; want ErrStripped", suite, form, err)
-				}
-				continue
-			}
-			if err != nil || !bytes.Equal(got.Data, image.Data) || got.ImageSize != image.ImageSize {
-				t.Errorf("%s %s is not the Image: %v", suite, form, err)
-			}
-		}
 	}
 }
