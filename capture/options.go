@@ -3,6 +3,8 @@ package capture
 import (
 	"io"
 	"runtime"
+
+	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // File is where a dump is written to. *os.File and target.File are Files.
@@ -16,6 +18,18 @@ type File interface {
 type Options struct {
 	// Level is the dump level, 0 to 31: which classes of pages are left out.
 	Level int
+	// Format is the format of the dump; "" is FormatKdump.
+	Format Format
+	// Compression is that of FormatKdump.
+	Compression vmcore.Compression
+	// Share is how many pages are remembered so that later ones of the same
+	// content share their data, in FormatKdump; see [vmcore.KdumpOptions].
+	Share int
+	// Parts are further files of a split dump in FormatKdump.
+	Parts []File
+	// WriteOnce says that no byte of the file may be written twice: it is a
+	// [vmcore.Flattener].
+	WriteOnce bool
 	// Threads is how many pages are compressed at a time; 0 is one per CPU.
 	// Fewer are used if MemLimit asks for it.
 	Threads int
@@ -42,6 +56,8 @@ const (
 	defaultMemLimit = 64 << 20
 	// encoderBytes is about what a compressor keeps beside its output.
 	encoderBytes = 2 << 20
+	// pageBytes is what an extent keeps of a page beside its data.
+	pageBytes = 48
 	// jobsPerThread: while one extent is compressed, another waits to be written.
 	jobsPerThread = 2
 )
@@ -60,7 +76,7 @@ func (o *Options) threads(pageSize uint64) int {
 	if limit == 0 {
 		limit = defaultMemLimit
 	}
-	each := jobsPerThread*(extentBytes+extentPages(pageSize)*24) + encoderBytes
+	each := jobsPerThread*(extentBytes+extentPages(pageSize)*pageBytes) + encoderBytes
 	if fit := int(limit / each); n > fit {
 		n = fit
 	}

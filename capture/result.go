@@ -10,7 +10,9 @@ import (
 
 // Result is what became of a dump. It goes into the manifest.
 type Result struct {
-	Format string `json:"format"` // "kdump" or "elf"
+	Format string `json:"format"` // "kdump", "elf" or "raw"
+	// Compression of the pages of a kdump-compressed dump.
+	Compression string `json:"compression,omitempty"`
 	// Level is the dump level that was asked for, Used the one that was worked
 	// with: lower, so fuller, when pages could not be told apart or a check failed.
 	Level int    `json:"level"`
@@ -23,6 +25,9 @@ type Result struct {
 
 	Bytes int64  `json:"bytes"` // of the file
 	Pages Counts `json:"pages"`
+	// Classes counts all pages by what their struct pages say, whether they are
+	// saved or not; empty if that was not looked at.
+	Classes map[string]uint64 `json:"classes,omitempty"`
 	// Structs counts the pages that were kept because nothing can be told of
 	// them; all zero when page structs were not looked at.
 	Structs SelectStats `json:"page_structs"`

@@ -11,7 +11,8 @@ import (
 	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
-// Run saves the memory of a dead machine to out as a kdump-compressed dump.
+// Run saves the memory of a dead machine to out, in the format that opts ask
+// for.
 //
 // k may be nil when the dump says too little about its kernel; then nothing can
 // be told about pages, and all of them are saved but those that are zero.
@@ -27,11 +28,18 @@ func Run(ctx context.Context, d *vmcore.Dump, k *kernel.Kernel, out File, opts O
 		return nil, fmt.Errorf("memory up to page frame %#x: %w: a dump can have %#x page frames",
 			uint64(d.MaxPFN()), vmcore.ErrUnsupported, uint64(vmcore.MaxKdumpPFN))
 	}
+	if opts.Format == "" {
+		opts.Format = FormatKdump
+	}
 	r := &run{
 		dump: d, kernel: k, opts: opts,
-		res: &Result{Format: "kdump", Level: opts.Level, Used: opts.Level},
+		res: &Result{Format: string(opts.Format), Level: opts.Level, Used: opts.Level},
+	}
+	if opts.Format == FormatKdump {
+		r.res.Compression = opts.Compression.String()
 	}
 	r.res.Threads = opts.threads(d.PageSize())
+	r.filtered = filtered(d)
 
 	start := time.Now()
 	survey, err := r.survey(ctx)
@@ -41,7 +49,7 @@ func Run(ctx context.Context, d *vmcore.Dump, k *kernel.Kernel, out File, opts O
 	r.res.Survey = Seconds(time.Since(start))
 
 	start = time.Now()
-	w, err := vmcore.NewKdumpWriter(out, header(d, k, r.res.Used), d.Ranges(), survey.kept+sparePages, vmcore.KdumpOptions{})
+	w, err := r.newWriter(out, survey)
 	if err != nil {
 		return nil, err
 	}
@@ -56,10 +64,12 @@ func Run(ctx context.Context, d *vmcore.Dump, k *kernel.Kernel, out File, opts O
 	}
 	r.res.Bytes = int64(w.Size())
 	r.res.Pages.Saved = w.Pages()
-	if serr := out.Sync(); serr != nil {
-		r.res.Complete = false
-		err = errors.Join(err, fmt.Errorf("dump: %w", serr))
-		r.res.Reason = err.Error()
+	for _, f := range append([]File{out}, opts.Parts...) {
+		if serr := f.Sync(); serr != nil {
+			r.res.Complete = false
+			err = errors.Join(err, fmt.Errorf("dump: %w", serr))
+			r.res.Reason = err.Error()
+		}
 	}
 	r.res.Save = Seconds(time.Since(start))
 	return r.res, err
@@ -74,6 +84,11 @@ func header(d *vmcore.Dump, k *kernel.Kernel, level int) vmcore.KdumpHeader {
 		Notes:     d.Notes(),
 	}
 	h.Utsname.Machine = d.Machine().String()
+	if was := d.KdumpHeader(); was != nil {
+		// What was left out before is left out still.
+		h.DumpLevel |= was.DumpLevel
+		h.Utsname, h.PhysBase, h.Timestamp = was.Utsname, was.PhysBase, was.Timestamp
+	}
 	if k == nil {
 		return h
 	}
@@ -102,6 +117,8 @@ type run struct {
 	res    *Result
 	// blind: pages cannot be told apart, all are saved.
 	blind bool
+	// filtered: what is saved does not have all pages of the machine.
+	filtered bool
 }
 
 // sparePages is room for pages that the survey did not count: a page of struct
@@ -141,7 +158,7 @@ type job struct {
 
 // save reads, compresses and writes the pages that the survey counted: workers
 // take extents in any order, and this goroutine writes them in theirs.
-func (r *run) save(ctx context.Context, w *vmcore.KdumpWriter, kept uint64) error {
+func (r *run) save(ctx context.Context, w vmcore.Writer, kept uint64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	workers := make([]*worker, r.res.Threads)
@@ -213,7 +230,7 @@ func (r *run) save(ctx context.Context, w *vmcore.KdumpWriter, kept uint64) erro
 }
 
 // commit writes a finished job and counts what became of its pages.
-func (r *run) commit(w *vmcore.KdumpWriter, j *job) error {
+func (r *run) commit(w vmcore.Writer, j *job) error {
 	if j.err != nil {
 		return j.err
 	}
@@ -236,7 +253,7 @@ func (r *run) commit(w *vmcore.KdumpWriter, j *job) error {
 // worker is what one thread needs to turn extents of memory into extents of the
 // dump.
 type worker struct {
-	level    int
+	run      *run
 	pageSize int
 	selector *Selector // nil: everything is kept
 	reader   *vmcore.Reader
@@ -248,7 +265,7 @@ const readBytes = 256 << 10
 
 func (r *run) newWorker() (*worker, error) {
 	w := &worker{
-		level:    r.res.Used,
+		run:      r,
 		pageSize: int(r.dump.PageSize()),
 		reader:   r.dump.NewReader(),
 		buf:      make([]byte, readBytes),
@@ -277,11 +294,7 @@ func (w *worker) do(j *job) error {
 			return err
 		}
 	}
-	for i, c := range classes {
-		if !c.Dropped(w.level) {
-			classes[i] = ClassKeep
-		}
-	}
+	w.run.keepOrDrop(j.start, classes)
 	for i := 0; i < j.n; {
 		if classes[i] != ClassKeep {
 			i++

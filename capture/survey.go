@@ -6,12 +6,22 @@ import (
 	"fmt"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
+	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // survey is what a first look at all page structs says.
 type survey struct {
 	kept    uint64 // pages that will be saved, zero ones included
 	classes [NumClasses]uint64
+	runs    int // of kept pages, within extents
+}
+
+// add counts what will be saved of an extent. It changes the classes.
+func (r *run) add(s *survey, start vmcore.PFN, classes []Class) {
+	r.keepOrDrop(start, classes)
+	pages, runs := count(classes)
+	s.kept += pages
+	s.runs += runs
 }
 
 // survey classifies all pages once, for their number and for the checks, and
@@ -41,6 +51,13 @@ func (r *run) survey(ctx context.Context) (*survey, error) {
 		for _, c := range classes[:n] {
 			s.classes[c]++
 		}
+		r.add(s, start, classes[:n])
+	}
+	r.res.Classes = map[string]uint64{}
+	for c, n := range s.classes {
+		if n > 0 {
+			r.res.Classes[Class(c).String()] = n
+		}
 	}
 	r.res.Structs = selector.Stats()
 	if why := r.check(ctx, selector, s); why != "" {
@@ -49,9 +66,13 @@ func (r *run) survey(ctx context.Context) (*survey, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("page structs: %w", context.Cause(ctx))
 	}
-	for c, n := range s.classes {
-		if !Class(c).Dropped(r.res.Used) {
-			s.kept += n
+	if r.res.Used != r.opts.Level {
+		// Fuller than was counted, by no more than all pages of classes that
+		// are kept now.
+		for c, n := range s.classes {
+			if Class(c).Dropped(r.opts.Level) && !Class(c).Dropped(r.res.Used) {
+				s.kept += n
+			}
 		}
 	}
 	return s, nil
@@ -68,12 +89,14 @@ func (r *run) unknown(err error) *survey {
 // class, not even as one that must not be touched: the classes are not
 // believed. Zero pages take no room at any level.
 func (r *run) everything(why string) *survey {
-	s := &survey{}
-	for _, n := range r.extents {
-		s.kept += uint64(n)
-	}
 	r.blind = true
 	r.lower(r.opts.Level&LevelZero, why)
+	s := &survey{}
+	classes := make([]Class, extentPages(r.dump.PageSize()))
+	for start, n := range r.extents {
+		clear(classes)
+		r.add(s, start, classes[:n])
+	}
 	return s
 }
 

@@ -65,6 +65,8 @@ type memory interface {
 	readPhys(p []byte, addr PhysAddr) (int, error)
 	// readFile gives bytes of the file, as source.readAt.
 	readFile(p []byte, off int64) (int, error)
+	// missing is [Dump.Missing].
+	missing(addr PhysAddr) error
 	// fork gives memory with caches of its own, for one goroutine.
 	fork() memory
 	close() error
@@ -276,6 +278,11 @@ func (d *Dump) KdumpHeader() *KdumpHeader { return d.header }
 func (d *Dump) ReadPhys(p []byte, addr PhysAddr) (int, error) {
 	return d.memory.readPhys(p, addr)
 }
+
+// Missing says why the dump does not have the page at addr: the error wraps
+// [ErrHole] or [ErrExcluded], or [ErrUnreadable] if that is known without
+// reading the page. nil says that it should be there.
+func (d *Dump) Missing(addr PhysAddr) error { return d.memory.missing(addr) }
 
 // Close gives up all mappings, and the file if Open opened it. Nothing may use
 // the Dump or its Readers any more.

@@ -280,7 +280,7 @@ func (m *elfMemory) readPhys(p []byte, addr PhysAddr) (int, error) {
 		at := addr + PhysAddr(done)
 		i := sort.Search(len(m.pieces), func(i int) bool { return m.pieces[i].End > at })
 		if at < addr || i == len(m.pieces) || m.pieces[i].Start > at {
-			return done, m.missing(at)
+			return done, m.why(at)
 		}
 		piece := &m.pieces[i]
 		n := int(min(uint64(len(p)-done), uint64(piece.End-at)))
@@ -293,8 +293,16 @@ func (m *elfMemory) readPhys(p []byte, addr PhysAddr) (int, error) {
 	return done, nil
 }
 
-// missing says why the file has no byte for addr.
 func (m *elfMemory) missing(addr PhysAddr) error {
+	i := sort.Search(len(m.pieces), func(i int) bool { return m.pieces[i].End > addr })
+	if i < len(m.pieces) && m.pieces[i].Start <= addr {
+		return nil
+	}
+	return m.why(addr)
+}
+
+// why says why the file has no byte for addr.
+func (m *elfMemory) why(addr PhysAddr) error {
 	switch {
 	case inRanges(m.lost, addr):
 		return &AddrError{addr, ErrUnreadable, errTruncated}

@@ -36,7 +36,8 @@ type ELFOptions struct {
 // makes a PT_LOAD end in the file before it ends in memory, and what follows
 // has a PT_LOAD of its own. Most readers take what is left out for zeros.
 //
-// Pages of zeros are holes of the file. The file can be read at any moment,
+// Pages of zeros are holes of the file, but in one that is written once: of a
+// flattened file libkdumpfile 0.5.6 reads other pages where there is a gap. The file can be read at any moment,
 // with the pages written so far, and says that it is incomplete until Finish.
 type ELFWriter struct {
 	w      io.WriterAt
@@ -135,7 +136,7 @@ func NewELFWriter(w io.WriterAt, h ELFHeader, opts ELFOptions) (*ELFWriter, erro
 }
 
 func (ew *ELFWriter) writeZeros(at, n uint64) error {
-	zeros := make([]byte, min(n, 64<<10))
+	zeros := make([]byte, min(n, 1<<20))
 	for end := at + n; at < end; {
 		part := zeros[:min(uint64(len(zeros)), end-at)]
 		if _, err := ew.w.WriteAt(part, int64(at)); err != nil {
@@ -208,6 +209,12 @@ func (ew *ELFWriter) write(e *Extent) error {
 		}
 		whole := data.pages
 		var err error
+		if data.bytes == nil && ew.opts.WriteOnce {
+			if err := ew.writeZeros(ew.dataEnd, data.pages*size); err != nil {
+				return fmt.Errorf("dump pages: %w", err)
+			}
+			ew.fileEnd = ew.dataEnd + data.pages*size
+		}
 		if data.bytes != nil {
 			var n int
 			if n, err = ew.w.WriteAt(data.bytes, int64(ew.dataEnd)); n > 0 {

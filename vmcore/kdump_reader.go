@@ -283,13 +283,14 @@ func (f *kdumpFile) partOf(pfn uint64) *kdumpReadPart {
 	return nil
 }
 
-// readPage uncompresses a page into p. kind is the sentinel of an AddrError.
-func (f *kdumpFile) readPage(srcs []source, p []byte, pfn uint64) (kind, cause error) {
+// find finds the descriptor of a page: the part that it is in and its index
+// there. kind is the sentinel of an AddrError.
+func (f *kdumpFile) find(srcs []source, pfn uint64) (part *kdumpReadPart, index uint64, kind, cause error) {
 	// The first bitmap is in memory, as ranges.
 	if pfn >= uint64(f.maxPFN) || !inRanges(f.ranges, PhysAddr(pfn*f.layout.blockSize)) {
-		return ErrHole, nil
+		return nil, 0, ErrHole, nil
 	}
-	part := f.partOf(pfn)
+	part = f.partOf(pfn)
 	src := srcs[0]
 	if part != nil {
 		src = srcs[part.index]
@@ -297,16 +298,26 @@ func (f *kdumpFile) readPage(srcs []source, p []byte, pfn uint64) (kind, cause e
 	index, in, err := f.rankBelow(src, pfn)
 	switch {
 	case err != nil:
-		return ErrUnreadable, err
+		return nil, 0, ErrUnreadable, err
 	case !in:
-		return ErrExcluded, nil
+		return nil, 0, ErrExcluded, nil
 	case part == nil:
-		return ErrUnreadable, errOtherPart
+		return nil, 0, ErrUnreadable, errOtherPart
 	case index < part.rank:
-		return ErrUnreadable, fmt.Errorf("%w: bitmaps of the parts differ", ErrCorrupt)
+		return nil, 0, ErrUnreadable, fmt.Errorf("%w: bitmaps of the parts differ", ErrCorrupt)
 	}
+	return part, index - part.rank, nil, nil
+}
+
+// readPage uncompresses a page into p. kind is the sentinel of an AddrError.
+func (f *kdumpFile) readPage(srcs []source, p []byte, pfn uint64) (kind, cause error) {
+	part, index, kind, cause := f.find(srcs, pfn)
+	if kind != nil {
+		return kind, cause
+	}
+	src := srcs[part.index]
 	var desc [kdumpDescSize]byte
-	if _, err := src.readAt(desc[:], int64(f.layout.descs()+(index-part.rank)*kdumpDescSize)); err != nil {
+	if _, err := src.readAt(desc[:], int64(f.layout.descs()+index*kdumpDescSize)); err != nil {
 		return ErrUnreadable, err
 	}
 	off := f.order.Uint64(desc[0:])
@@ -426,6 +437,13 @@ func (m *kdumpMemory) readPhys(p []byte, addr PhysAddr) (int, error) {
 		done += n
 	}
 	return done, nil
+}
+
+func (m *kdumpMemory) missing(addr PhysAddr) error {
+	if _, _, kind, cause := m.f.find(m.srcs, uint64(addr)/m.f.layout.blockSize); kind != nil {
+		return &AddrError{addr, kind, cause}
+	}
+	return nil
 }
 
 func (m *kdumpMemory) fork() memory {

@@ -280,8 +280,12 @@ func compare(t *testing.T, c *vmcoretest.Core, d *vmcore.Dump, want func(pfn uin
 			if err == nil {
 				has++
 			}
-			if !errors.Is(err, want(uint64(a)/pg)) {
-				t.Fatalf("page %#x: %v; want %v", uint64(a), err, want(uint64(a)/pg))
+			why := want(uint64(a) / pg)
+			if !errors.Is(err, why) {
+				t.Fatalf("page %#x: %v; want %v", uint64(a), err, why)
+			}
+			if err := d.Missing(a); !errors.Is(err, why) {
+				t.Fatalf("page %#x: Missing = %v; want %v", uint64(a), err, why)
 			}
 			if c.ReadPhys(content, a); err == nil && !bytes.Equal(got, content) {
 				t.Fatalf("page %#x: wrong content", uint64(a))

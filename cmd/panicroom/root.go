@@ -46,6 +46,7 @@ dead kernel's memory, says what happened, and brings the machine back.`,
 		newSave(c),
 		newReport(c),
 		newLog(c),
+		newConvert(c),
 		newInspectImage(c),
 		newVersion(c),
 	)

@@ -9,6 +9,8 @@ import (
 	"math/bits"
 	"os"
 
+	"github.com/anchore/go-lzo"
+	"github.com/klauspost/compress/snappy"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -129,6 +131,13 @@ func (d *diskdump) page(pfn uint64, buf []byte) ([]byte, error) {
 		if r, err = zlib.NewReader(bytes.NewReader(data)); err == nil {
 			page, err = io.ReadAll(io.LimitReader(r, pageSize+1))
 		}
+	case 0x2:
+		page = make([]byte, pageSize)
+		var n int
+		n, err = lzo.Decompress(data, page)
+		page = page[:n]
+	case 0x4:
+		page, err = snappy.Decode(nil, data)
 	case 0x20:
 		page, err = d.zstd.DecodeAll(data, buf[:0])
 	default:

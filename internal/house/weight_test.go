@@ -21,9 +21,9 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 // of the panic room twice over while the initramfs is unpacked, once after.
 // Whoever raises it says here what for:
 //
-//   - 5.8 MB: dumps in every format and compression that their readers know
-//     (zlib 46 KB, snappy 11 KB, LZO 5 KB, the rest below 50 KB), and the command
-//     lines of kexec-tools. Measured 5.70 MB with the compressions alone.
+//   - 5.9 MB: dumps in every format and compression that their readers know
+//     (zlib 46 KB, snappy 11 KB, LZO 5 KB; ELF, flattened, split and raw ones and
+//     convert, 60 KB), and the command lines of kexec-tools. Measured 5.83 MB.
 //   - 5.7 MB: kernel images in every form (lz4, lzo, bzip2, lzma, ELF, unified
 //     images; 0.2 MB), and beside them both system calls, status and digests.
 //     Measured 5.57 MB; the file grows in steps of 64 KiB.
@@ -34,7 +34,7 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 //   - 4.5 MB: cobra, encoding/json, kdump formats with zstd, BTF, xz, page
 //     selection and the report; the "disk only" budget of the first design was
 //     4.0 MB without a command line library (0.3 MB) and BTF (0.4 MB).
-const maxBytes = 5_800_000
+const maxBytes = 5_900_000
 
 // forbidden are packages that the crash binary must not link. An exception
 // names the only package that may import it.
