@@ -144,11 +144,11 @@ func TestSplitPartMissing(t *testing.T) {
 // Pages of equal content share what is stored, in as many places as are
 // remembered.
 func TestShare(t *testing.T) {
-	c, src := source(t)
+	c, _ := source(t)
 	for a := vmcore.PhysAddr(0x80200000); a < 0x80280000; a += pg {
 		c.Put(a, bytes.Repeat([]byte{0xaa, byte(a >> 12 & 1)}, pg/2))
 	}
-	src = c.Open(t)
+	src := c.Open(t)
 	size := map[int]int{}
 	for _, share := range []int{0, 1, 1000} {
 		for _, compression := range everyCompression {
