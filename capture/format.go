@@ -15,7 +15,7 @@ type Format string
 // The formats.
 const (
 	FormatKdump Format = "kdump" // kdump-compressed, the default
-	FormatELF   Format = "elf"   // as makedumpfile -E writes it
+	FormatELF   Format = "elf"   // as /proc/vmcore is
 	FormatRaw   Format = "raw"   // memory as it lies in the machine, without a header
 )
 

@@ -28,7 +28,8 @@ func (f Format) String() string {
 	return "unknown"
 }
 
-// Segment is a PT_LOAD of an ELF core, as the file has it.
+// Segment is a PT_LOAD of an ELF core, as the file has it, or memory of which
+// an [ELFWriter] says that it was there.
 type Segment struct {
 	Phys     Range
 	Virt     uint64 // p_vaddr: what the loader believed, wrong in many cores; derive addresses from VMCOREINFO
@@ -238,7 +239,9 @@ func (d *Dump) Size() int64 { return d.size }
 func (d *Dump) Ranges() []Range { return d.ranges }
 
 // Segments are the PT_LOADs of an ELF core in the order of the file, nil for
-// other formats. They may overlap: the kernel's text has one of its own.
+// other formats. They may overlap: the kernel's text has one of its own. In a
+// core that an [ELFWriter] wrote the memory of the machine comes first, in
+// segments without a byte in the file.
 func (d *Dump) Segments() []Segment { return d.segments }
 
 // MaxPFN is one more than the highest page frame number of Ranges.

@@ -32,9 +32,11 @@ type ELFOptions struct {
 	WriteOnce bool
 }
 
-// ELFWriter writes an ELF core as makedumpfile -E does: memory that is left out
-// makes a PT_LOAD end in the file before it ends in memory, and what follows
-// has a PT_LOAD of its own. Most readers take what is left out for zeros.
+// ELFWriter writes an ELF core with a PT_LOAD for each run of pages. Memory that
+// is left out is in no PT_LOAD: makedumpfile -E has it in one that ends in the
+// file before it ends in memory, and readers take it for zeros then, which it
+// was not. Where the machine had memory says a program header of a type of our
+// own for each range, which others skip.
 //
 // Pages of zeros are holes of the file, but in one that is written once: of a
 // flattened file libkdumpfile 0.5.6 reads other pages where there is a gap. The file can be read at any moment,
@@ -46,10 +48,10 @@ type ELFWriter struct {
 	order  binary.AppendByteOrder
 	pack   *compressor
 
-	memory  []elfRun // of the machine, disjoint, by address; file is 0
+	memory  []elfRun // of the machine, disjoint, by address
 	aliases []elfRun // memory that is mapped again
 	at      int      // memory that pages go to
-	runs    []elfRun // in the file, by address
+	runs    []elfRun // in the file, by address, and at last mapped again
 	first   int      // of the runs in memory[at]
 	clean   int      // runs before this one are in the file's headers
 	room    int      // program headers
@@ -64,12 +66,11 @@ type ELFWriter struct {
 	err        error
 }
 
-// elfRun is memory of which the first pages are in the file.
+// elfRun is memory that is mapped in one piece.
 type elfRun struct {
 	start PFN
 	mem   uint64 // pages
-	file  uint64 // pages of them that are in the file, the first ones
-	off   uint64 // of the file
+	off   uint64 // of the file, if it is there
 	virt  uint64 // of start
 	flags uint32
 }
@@ -100,8 +101,8 @@ func NewELFWriter(w io.WriterAt, h ELFHeader, opts ELFOptions) (*ELFWriter, erro
 	if ew.opts.MaxRuns <= 0 {
 		ew.opts.MaxRuns = 1024
 	}
-	// A range of memory may begin with pages that are left out. Memory mapped
-	// again takes as many headers as there are runs in it, mostly one.
+	// Memory mapped again takes as many headers as there are runs in it, mostly
+	// one.
 	ew.room = 1 + ew.opts.MaxRuns + 2*len(ew.memory) + 2*len(ew.aliases)
 	if ew.room > maxSegments {
 		return nil, fmt.Errorf("%w: an ELF core with %d program headers, at most %d are written", ErrUnsupported, ew.room, maxSegments)
@@ -164,8 +165,10 @@ func (ew *ELFWriter) layMemory() {
 		r := elfRun{start: PFN(first), mem: last - first, virt: s.Virt - uint64(s.Phys.Start)%size, flags: s.Flags}
 		if n := len(ew.memory); n > 0 && r.start < ew.memory[n-1].end() {
 			cut := min(uint64(ew.memory[n-1].end()-r.start), r.mem)
+			m := &ew.memory[n-1]
+			same := r.virt-m.virt == uint64(r.start-m.start)*size
 			// A page at the edges of two ranges is no mapping of its own.
-			if cut > 1 || r.mem == 1 {
+			if (cut > 1 || r.mem == 1) && !same {
 				alias := r
 				alias.mem = cut
 				ew.aliases = append(ew.aliases, alias)
@@ -249,13 +252,16 @@ func (ew *ELFWriter) takeBack() {
 		if ew.fileEnd > r.off {
 			there = (ew.fileEnd - r.off) / ew.header.PageSize
 		}
-		lost := r.file - min(there, r.file)
-		r.file -= lost
+		lost := r.mem - min(there, r.mem)
+		r.mem -= lost
 		ew.pages -= lost
 		ew.dataEnd -= lost * ew.header.PageSize
 		ew.clean = min(ew.clean, i)
 		if lost == 0 {
 			break
+		}
+		if r.mem == 0 {
+			ew.runs = ew.runs[:i]
 		}
 	}
 }
@@ -304,7 +310,6 @@ func groups(e *Extent, pageSize uint64) func(yield func(group) bool) {
 // add notes that the page is at the end of the file.
 func (ew *ELFWriter) add(pfn PFN) error {
 	for pfn >= ew.memory[ew.at].end() {
-		ew.leaveOut(ew.memory[ew.at].end())
 		if ew.at+1 == len(ew.memory) {
 			return fmt.Errorf("page frame %#x: %w", uint64(pfn), ErrHole)
 		}
@@ -315,15 +320,13 @@ func (ew *ELFWriter) add(pfn PFN) error {
 	if pfn < m.start {
 		return fmt.Errorf("page frame %#x: %w", uint64(pfn), ErrHole)
 	}
-	if n := len(ew.runs); n > ew.first && ew.runs[n-1].end() == pfn && ew.runs[n-1].file == ew.runs[n-1].mem && ew.runs[n-1].file > 0 {
-		ew.runs[n-1].file++
+	if n := len(ew.runs); n > ew.first && ew.runs[n-1].end() == pfn {
 		ew.runs[n-1].mem++
 	} else {
-		if 1+len(ew.runs)+2*len(ew.aliases) >= ew.room-1 {
+		if 1+len(ew.memory)+len(ew.runs)+2*len(ew.aliases) >= ew.room {
 			return fmt.Errorf("more than the %d runs of pages there is room for", ew.opts.MaxRuns)
 		}
-		ew.leaveOut(pfn)
-		ew.runs = append(ew.runs, elfRun{start: pfn, mem: 1, file: 1, off: ew.dataEnd,
+		ew.runs = append(ew.runs, elfRun{start: pfn, mem: 1, off: ew.dataEnd,
 			virt: m.virt + uint64(pfn-m.start)*ew.header.PageSize, flags: m.flags})
 	}
 	ew.clean = min(ew.clean, len(ew.runs)-1)
@@ -333,37 +336,24 @@ func (ew *ELFWriter) add(pfn PFN) error {
 	return nil
 }
 
-// leaveOut says that of the memory at hand nothing more is in the file below
-// end.
-func (ew *ELFWriter) leaveOut(end PFN) {
-	m := &ew.memory[ew.at]
-	if n := len(ew.runs); n > ew.first {
-		ew.runs[n-1].mem = uint64(end - ew.runs[n-1].start)
-		ew.clean = min(ew.clean, n-1)
-	} else if end > m.start {
-		r := *m
-		r.mem, r.off = uint64(end-m.start), ew.dataEnd
-		ew.runs = append(ew.runs, r)
-	}
-}
-
 // writeHeaders writes the ELF header and what is new of the program headers.
 func (ew *ELFWriter) writeHeaders() error {
 	from := ew.clean
+	before := 1 + len(ew.memory) // program headers
 	if len(ew.runs) > from {
 		b := make([]byte, 0, (len(ew.runs)-from)*elfPhdrSize)
 		for _, r := range ew.runs[from:] {
 			b = ew.appendRun(b, r)
 		}
-		if _, err := ew.w.WriteAt(b, int64(elfHeaderSize+(1+from)*elfPhdrSize)); err != nil {
+		if _, err := ew.w.WriteAt(b, int64(elfHeaderSize+(before+from)*elfPhdrSize)); err != nil {
 			return fmt.Errorf("dump program headers: %w", err)
 		}
 	}
 	ew.clean = len(ew.runs)
 
 	o := ew.order
-	count := 1 + len(ew.runs)
-	b := make([]byte, 0, elfHeaderSize+elfPhdrSize)
+	count := before + len(ew.runs)
+	b := make([]byte, 0, elfHeaderSize+before*elfPhdrSize)
 	data := byte(elfData2LSB)
 	if ew.header.ByteOrder.Uint16([]byte{1, 0}) != 1 {
 		data = elfData2MSB
@@ -402,6 +392,9 @@ func (ew *ELFWriter) writeHeaders() error {
 	}
 	b = o.AppendUint16(b, 0)
 	b = ew.appendPhdr(b, elfPTNote, 0, ew.noteOff, 0, 0, ew.noteSize, ew.noteSize)
+	for _, m := range ew.memory {
+		b = ew.appendPhdr(b, elfPTMemory, m.flags, 0, m.virt, uint64(m.start)*ew.header.PageSize, 0, m.mem*ew.header.PageSize)
+	}
 	if _, err := ew.w.WriteAt(b, 0); err != nil {
 		return fmt.Errorf("dump header: %w", err)
 	}
@@ -410,7 +403,7 @@ func (ew *ELFWriter) writeHeaders() error {
 
 func (ew *ELFWriter) appendRun(b []byte, r elfRun) []byte {
 	size := ew.header.PageSize
-	return ew.appendPhdr(b, elfPTLoad, r.flags, r.off, r.virt, uint64(r.start)*size, r.file*size, r.mem*size)
+	return ew.appendPhdr(b, elfPTLoad, r.flags, r.off, r.virt, uint64(r.start)*size, r.mem*size, r.mem*size)
 }
 
 func (ew *ELFWriter) appendPhdr(b []byte, typ, flags uint32, off, virt, phys, file, mem uint64) []byte {
@@ -436,8 +429,7 @@ func (ew *ELFWriter) mapAgain(a elfRun) []elfRun {
 		skip := uint64(start - r.start)
 		out = append(out, elfRun{
 			start: start, mem: uint64(end - start), flags: a.flags,
-			file: min(r.file-min(skip, r.file), uint64(end-start)),
-			off:  r.off + min(skip, r.file)*size,
+			off:  r.off + skip*size,
 			virt: a.virt + uint64(start-a.start)*size,
 		})
 	}
@@ -447,18 +439,10 @@ func (ew *ELFWriter) mapAgain(a elfRun) []elfRun {
 // Finish is [Writer.Finish].
 func (ew *ELFWriter) Finish(complete bool) error {
 	ew.incomplete = !complete || ew.err != nil
-	for {
-		ew.leaveOut(ew.memory[ew.at].end())
-		if ew.at+1 == len(ew.memory) {
-			break
-		}
-		ew.at++
-		ew.first = len(ew.runs)
-	}
 	var again []elfRun
 	for _, a := range ew.aliases {
 		// Mapped again it is a convenience, if there is no room for all.
-		if runs := ew.mapAgain(a); 1+len(ew.runs)+len(again)+len(runs) <= ew.room {
+		if runs := ew.mapAgain(a); 1+len(ew.memory)+len(ew.runs)+len(again)+len(runs) <= ew.room {
 			again = append(again, runs...)
 		}
 	}
