@@ -248,11 +248,3 @@ func (c *spoken) Lines() <-chan string  { return c.lines }
 func (c *spoken) Done() <-chan struct{} { return c.done }
 func (c *spoken) Failure() error        { return c.failure() }
 func (c *spoken) Kill()                 { _ = c.p.Kill() }
-
-// limitHeap keeps Go's heap small: garbage is memory that the kernel needs.
-func limitHeap(limit uint64) {
-	debug.SetGCPercent(50)
-	if limit > 0 {
-		debug.SetMemoryLimit(int64(limit))
-	}
-}

@@ -31,6 +31,9 @@ type Plan struct {
 
 	// Level is the dump level of makedumpfile(8) -d.
 	Level int `json:"level"`
+	// MemLimit is what saving the dump may take, in bytes; 0 is half of what the
+	// panic kernel has free then, see memLimit.
+	MemLimit uint64 `json:"mem_limit,omitempty"`
 	// LogLines bounds the tail of the log in the report; 0 is its default.
 	LogLines int `json:"log_lines,omitempty"`
 	// Final is what becomes of the machine.
@@ -172,6 +175,8 @@ func (p *Plan) check() error {
 		return bad("final action %q", p.Final)
 	case p.Level < 0 || p.Level > 31:
 		return bad("dump level %d, not 0 to 31", p.Level)
+	case p.MemLimit > 0 && p.MemLimit < MinMemLimit:
+		return bad("memory limit of %d bytes, at least %d", p.MemLimit, uint64(MinMemLimit))
 	}
 	for _, m := range p.Modules {
 		if m.Name == "" || !path.IsAbs(m.File) {

@@ -37,6 +37,7 @@ func TestParsePlan(t *testing.T) {
 		"version": func(p *Plan) { p.Version = 2 }, "no UUID": func(p *Plan) { p.Target.UUID = "" },
 		"relative dir": func(p *Plan) { p.Target.Dir = "crash" }, "odd dir": func(p *Plan) { p.Target.Dir = "/a/../b" },
 		"final": func(p *Plan) { p.Final = "explode" }, "level": func(p *Plan) { p.Level = 32 },
+		"memory": func(p *Plan) { p.MemLimit = 1 << 20 },
 		"module": func(p *Plan) { p.Modules[0].File = "ext4.ko" },
 	} {
 		if p, err := ParsePlan(text(change)); p != nil || !errors.Is(err, ErrPlan) {

@@ -203,7 +203,7 @@ func makeReport(in io.Reader, text, js io.WriteCloser) error {
 	if err := json.NewDecoder(in).Decode(&q); err != nil {
 		return err
 	}
-	limitHeap(q.MemLimit / 4 * 3)
+	LimitHeap(q.MemLimit)
 	misbehave(context.Background(), q.Die, PhaseReport)
 	d, err := vmcore.Open(q.Input)
 	if err != nil {

@@ -53,8 +53,9 @@ type SaveOptions struct {
 	Level int
 	// Threads is how many CPUs compress; 0 is all.
 	Threads int
-	// MemLimit bounds the memory for buffers and, roughly, that of the reporter,
-	// in bytes; 0 is capture's default, and no bound for the reporter.
+	// MemLimit bounds the memory of the process while it saves the dump and,
+	// roughly, that of the reporter, in bytes; 0 is capture's default, and no
+	// bound for the reporter.
 	MemLimit uint64
 	// Layout of the dead kernel's structures, if it is known from elsewhere.
 	Layout *kernel.Layout

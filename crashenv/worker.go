@@ -67,11 +67,11 @@ func (w *worker) run(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	memory := availableMemory()
-	limitHeap(memory / 2)
+	limit := memLimit(w.plan.MemLimit, availableMemory())
+	LimitHeap(limit)
 	opts := SaveOptions{
 		Input: w.plan.input(), Target: tgt,
-		Level: w.plan.Level, MemLimit: memory / 3, Layout: w.plan.Layout, LogLines: w.plan.LogLines,
+		Level: w.plan.Level, MemLimit: limit, Layout: w.plan.Layout, LogLines: w.plan.LogLines,
 		Deadlines: w.plan.Deadlines, Host: &w.plan.Host, Events: events,
 		before: w.phases.results, supervised: true, die: w.phases.die, saved: w.saved, loaded: &w.loaded,
 	}

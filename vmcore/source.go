@@ -12,11 +12,14 @@ import (
 )
 
 const (
-	// windowSize is the length of one mapping of the file. Mapping old memory
-	// costs per system call and per page, and nothing per window beyond
+	// oldMemoryWindow is the length of one mapping of /proc/vmcore. Mapping old
+	// memory costs per system call and per page, and nothing per window beyond
 	// 1 MiB (kexec list, February 2013): 4 MiB is well on the flat side and
 	// takes 8 KiB of page tables.
-	windowSize = 4 << 20
+	oldMemoryWindow = 4 << 20
+	// fileWindow is that of any other file. Its pages are memory of this
+	// process, and a page fault brings 64 KiB at most.
+	fileWindow = 512 << 10
 	// sharedWindows is how many windows Dump.ReadPhys keeps: page tables,
 	// struct pages, kernel image and stacks stay mapped during an analysis.
 	sharedWindows = 32
@@ -54,13 +57,16 @@ func newSource(r io.ReaderAt, size int64) source {
 	if !ok {
 		return readerSource{r}
 	}
-	s := &mappedSource{file: f, size: size, max: sharedWindows}
+	s := &mappedSource{file: f, size: size, max: sharedWindows, window: fileWindow}
 	// A window of /proc/vmcore is never replaced by read(2): that maps and
 	// unmaps the old memory page by page (copy_oldmem_page in
 	// arch/riscv/kernel/crash_dump.c, Linux 7.2) and, on kernels with
 	// hardened usercopy, may end the crash kernel.
 	fs, err := sys.StatFS(f.Name())
 	s.mayRead = err != nil || fs.Magic != sys.ProcSuperMagic
+	if !s.mayRead {
+		s.window = oldMemoryWindow
+	}
 	return s
 }
 
@@ -76,7 +82,8 @@ type mappedSource struct {
 	file    *os.File
 	size    int64
 	max     int
-	mayRead bool // read(2) may stand in where mmap(2) is refused
+	window  int64 // length of a mapping
+	mayRead bool  // read(2) may stand in where mmap(2) is refused
 
 	mu      sync.Mutex
 	windows []*window // most recently used first
@@ -91,7 +98,7 @@ type window struct {
 }
 
 func (s *mappedSource) fork(windows int) source {
-	return &mappedSource{file: s.file, size: s.size, max: windows, mayRead: s.mayRead}
+	return &mappedSource{file: s.file, size: s.size, max: windows, window: s.window, mayRead: s.mayRead}
 }
 
 func (s *mappedSource) close() error {
@@ -148,7 +155,7 @@ func (s *mappedSource) acquire(off int64) (*window, error) {
 // shall not cost its neighbours.
 func (s *mappedSource) mapWindow(off int64) (*window, error) {
 	page := int64(os.Getpagesize())
-	for length := int64(windowSize); ; length /= 2 {
+	for length := s.window; ; length /= 2 {
 		start := off / length * length
 		data, err := sys.MmapRead(s.file, start, int(min(length, s.size-start)))
 		if err == nil {

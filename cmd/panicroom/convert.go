@@ -37,6 +37,7 @@ func newConvert(c *command) *cobra.Command {
 	var (
 		v                   conversion
 		format, compression string
+		memory              string
 	)
 	cmd := &cobra.Command{
 		Use:   "convert IN... OUT",
@@ -67,11 +68,14 @@ as it is, and makedumpfile -R takes it apart. --split writes OUT.1, OUT.2, …
 			if v.opts.Threads < 0 || v.opts.Share < 0 {
 				return usage(cmd, errors.New("numbers are not below 0"))
 			}
+			var err error
+			if v.opts.MemLimit, err = memLimit(cmd, memory); err != nil {
+				return err
+			}
 			v.opts.Format = capture.Format(format)
 			if !slices.Contains(capture.Formats, v.opts.Format) {
 				return usage(cmd, fmt.Errorf("--format %q is none of %q", format, capture.Formats))
 			}
-			var err error
 			if v.opts.Compression, err = vmcore.ParseCompression(compression); err != nil {
 				return usage(cmd, fmt.Errorf("--compress: %w", err))
 			}
@@ -92,6 +96,7 @@ as it is, and makedumpfile -R takes it apart. --split writes OUT.1, OUT.2, …
 	f.StringVar(&compression, "compress", vmcore.CompressionZstd.String(), "compress pages with `C`")
 	f.IntVar(&v.opts.Level, "level", 0, "leave the `SUM` of these pages out")
 	f.IntVar(&v.opts.Threads, "threads", 0, "compress with `N` threads (default: one per CPU)")
+	f.StringVar(&memory, "mem-limit", "", memLimitFlag)
 	f.IntVar(&v.opts.Share, "share", 0, "let pages share data with the `N` stored last")
 	f.BoolVar(&v.flatten, "flatten", false, "write a flattened dump")
 	f.IntVar(&v.split, "split", 1, "write `N` files")
@@ -106,6 +111,7 @@ type converted struct {
 }
 
 func (v *conversion) run(ctx context.Context, c *command) error {
+	crashenv.LimitHeap(cmp.Or(v.opts.MemLimit, capture.DefaultMemLimit))
 	d, err := openDump(v.in)
 	if err != nil {
 		return err

@@ -31,6 +31,8 @@ type loading struct {
 	reboot    bool
 	force     bool
 	level     int
+	memory    string // --mem-limit
+	memLimit  uint64
 	final     string
 	cpus      int
 	dryRun    bool
@@ -75,6 +77,10 @@ insists on one.
 			if err := checkLevel(cmd, l.level); err != nil {
 				return err
 			}
+			var err error
+			if l.memLimit, err = memLimit(cmd, l.memory); err != nil {
+				return err
+			}
 			switch crashenv.Final(l.final) {
 			case crashenv.Reboot, crashenv.PowerOff, crashenv.Halt:
 			default:
@@ -85,7 +91,7 @@ insists on one.
 			}
 			l.hasCmdline = cmd.Flags().Changed("cmdline")
 			if l.reboot {
-				for _, name := range []string{"target", "modules", "level", "final", "cpus"} {
+				for _, name := range []string{"target", "modules", "level", "mem-limit", "final", "cpus"} {
 					if cmd.Flags().Changed(name) {
 						return usage(cmd, fmt.Errorf("--%s is of a panic kernel, --reboot loads another", name))
 					}
@@ -110,6 +116,7 @@ insists on one.
 	f.BoolVar(&l.reboot, "reboot", false, "load the kernel to reboot into instead")
 	f.BoolVar(&l.force, "force", false, "load a vmlinux without relocations, which will hang")
 	f.IntVar(&l.level, "level", 31, "leave the `SUM` of these pages out")
+	f.StringVar(&l.memory, "mem-limit", "", "save with `SIZE` of memory (default: half the free)")
 	f.StringVar(&l.final, "final", string(crashenv.Reboot), "reboot, poweroff or halt at the `END`")
 	f.IntVar(&l.cpus, "cpus", 1, "start `N` CPUs; each costs memory")
 	f.BoolVarP(&l.dryRun, "dry-run", "n", false, "show the plan and change nothing")
@@ -293,8 +300,10 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 		Release: release,
 		Modules: os.DirFS(modules),
 		Level:   l.level,
-		Final:   crashenv.Final(l.final),
-		CPUs:    l.cpus,
+
+		MemLimit: l.memLimit,
+		Final:    crashenv.Final(l.final),
+		CPUs:     l.cpus,
 	}
 	if l.test.raw || l.test.die != "" || l.test.corrupt {
 		opts.Test = &crashenv.Test{Raw: l.test.raw, Die: l.test.die, Corrupt: l.test.corrupt}

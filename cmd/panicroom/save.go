@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/panicroom-kdump/panicroom/capture"
 	"github.com/panicroom-kdump/panicroom/crashenv"
 	"github.com/panicroom-kdump/panicroom/internal/sys"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
@@ -18,7 +20,7 @@ import (
 
 func newSave(c *command) *cobra.Command {
 	opts := crashenv.SaveOptions{Input: crashenv.VMCore}
-	var dir string
+	var dir, memory string
 	cmd := &cobra.Command{
 		Use:   "save [DUMP]",
 		Short: "save a dump: the log, the memory, a report",
@@ -41,6 +43,10 @@ where DUMP is /proc/vmcore, or for making a saved crash of another dump.
 			if opts.Threads < 0 {
 				return usage(cmd, fmt.Errorf("--threads %d is no number of threads", opts.Threads))
 			}
+			var err error
+			if opts.MemLimit, err = memLimit(cmd, memory); err != nil {
+				return err
+			}
 			path, err := filepath.Abs(dir)
 			if err != nil {
 				return err
@@ -50,6 +56,7 @@ where DUMP is /proc/vmcore, or for making a saved crash of another dump.
 				return err
 			}
 			defer t.Close()
+			crashenv.LimitHeap(cmp.Or(opts.MemLimit, capture.DefaultMemLimit))
 			opts.Target = t
 			opts.Events = c.events()
 			manifest, err := crashenv.Save(cmd.Context(), opts)
@@ -72,6 +79,7 @@ where DUMP is /proc/vmcore, or for making a saved crash of another dump.
 	f.StringVar(&opts.Name, "name", "", "call the crash `NAME` (default: its time and the release)")
 	f.IntVar(&opts.Level, "level", 31, "leave the `SUM` of these pages out")
 	f.IntVar(&opts.Threads, "threads", 0, "compress with `N` threads (default: one per CPU)")
+	f.StringVar(&memory, "mem-limit", "", memLimitFlag)
 	f.BoolVar(&opts.NoReport, "no-report", false, "leave the report out")
 	return cmd
 }

@@ -99,6 +99,7 @@ type Machine struct {
 
 	next vmcore.PhysAddr // for the next page table
 	free [maxOrder][]vmcore.PFN
+	more uint64 // free pages that are on no list
 }
 
 // New makes a machine with a number of sections of RAM, at most 64.
@@ -273,7 +274,7 @@ func (m *Machine) SetCompound(pfn vmcore.PFN, order int, head Page) {
 // Finish writes the free lists and the vmcoreinfo note. Nothing may be set
 // afterwards, only damaged.
 func (m *Machine) Finish() *Machine {
-	total := uint64(0)
+	total := m.more
 	for order, blocks := range m.free {
 		total += uint64(len(blocks)) << order
 		for list := range freeLists {
