@@ -115,6 +115,8 @@ type run struct {
 	kernel *kernel.Kernel
 	opts   Options
 	res    *Result
+	// selector is what found the classes of the survey; nil when blind.
+	selector *Selector
 	// blind: pages cannot be told apart, all are saved.
 	blind bool
 	// filtered: what is saved does not have all pages of the machine.
@@ -271,12 +273,7 @@ func (r *run) newWorker() (*worker, error) {
 		buf:      make([]byte, readBytes),
 	}
 	if !r.blind {
-		s, err := NewSelector(r.kernel)
-		if err != nil {
-			w.close()
-			return nil, err
-		}
-		w.selector = s
+		w.selector = r.selector.fork()
 	}
 	return w, nil
 }

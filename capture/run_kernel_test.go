@@ -31,6 +31,13 @@ func populated() (m *kerneltest.Machine, want map[vmcore.PFN]Class) {
 	m = kerneltest.New(1)
 	m.Info["CRASHTIME"] = "1795000000"
 	want = population(m, (m.FirstPage()+2047)&^2047)
+	untouchable(m, want)
+	m.Finish()
+	return m, want
+}
+
+// untouchable makes reading what must not be touched an error.
+func untouchable(m *kerneltest.Machine, want map[vmcore.PFN]Class) {
 	for pfn := kerneltest.BasePFN; pfn < kerneltest.BasePFN+vmcore.PFN(m.Pages); pfn++ {
 		switch want[pfn] {
 		case ClassPoison, ClassOffline, ClassUnaccepted:
@@ -42,8 +49,6 @@ func populated() (m *kerneltest.Machine, want map[vmcore.PFN]Class) {
 			}
 		}
 	}
-	m.Finish()
-	return m, want
 }
 
 // failedChecks are the names of the checks that failed.

@@ -19,9 +19,14 @@ import (
 // A Selector is for one goroutine; it takes 150 KiB.
 type Selector struct {
 	layout   *kernel.PageLayout
+	memmap   *kernel.MemMap
 	r        *kernel.PageReader
 	maxBlock uint64 // pages of the largest free block
 	stats    SelectStats
+
+	// free is where struct pages do not tell which pages are free; else nil.
+	free    *kernel.FreeSet
+	freeErr error // why it is empty
 
 	// The compound pages whose tails were met last: heads by the address of
 	// their struct page.
@@ -61,11 +66,40 @@ func NewSelector(k *kernel.Kernel) (*Selector, error) {
 		return nil, fmt.Errorf("memory map: %w", err)
 	}
 	layout := m.PageLayout()
-	s := &Selector{layout: layout, r: m.NewReader(), maxBlock: 1 << (layout.MaxOrder - 1)}
+	s := &Selector{layout: layout, memmap: m, r: m.NewReader(), maxBlock: 1 << (layout.MaxOrder - 1)}
+	if !layout.TellsFree() {
+		if s.free, s.freeErr = k.FreeSet(maxFreeBlocks); s.freeErr != nil {
+			s.free = &kernel.FreeSet{}
+		}
+	}
 	if err := s.check(k); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// maxFreeBlocks is how many free blocks are remembered where that must be: 8 MiB
+// of memory. Free memory of a machine of any size lies in few large blocks; what
+// goes beyond are the smallest, which are kept.
+const maxFreeBlocks = 1 << 20
+
+// fork gives a Selector for another goroutine.
+func (s *Selector) fork() *Selector {
+	return &Selector{layout: s.layout, memmap: s.memmap, r: s.memmap.NewReader(), maxBlock: s.maxBlock, free: s.free, freeErr: s.freeErr}
+}
+
+// checkFreeLists says how free pages were found, where struct pages do not tell;
+// ok is false where they do.
+func (s *Selector) checkFreeLists() (c Check, ok bool) {
+	if s.free == nil {
+		return c, false
+	}
+	c = Check{Name: "free lists", OK: true, Detail: fmt.Sprintf("struct pages do not tell what is free; %d pages are on free lists, %d of them in too many blocks and kept",
+		s.free.Pages+s.free.Left, s.free.Left)}
+	if err := errors.Join(s.freeErr, s.free.Broken); err != nil {
+		c.OK, c.Detail = false, c.Detail+": "+err.Error()
+	}
+	return c, true
 }
 
 // check classifies pages that every kernel needs: its text, its page tables,
@@ -141,12 +175,19 @@ func (s *Selector) unknown(part []Class, err error) {
 // reaches beyond the run.
 func (s *Selector) run(run kernel.PageRun, classes []Class, block Class, blockEnd vmcore.PFN) (Class, vmcore.PFN) {
 	size := s.layout.Size
+	listed, listedOrder := s.nextListed(max(run.First, blockEnd))
 	for i := range classes {
 		raw := run.Raw[uint64(i)*size:][:size]
 		pfn := run.First + vmcore.PFN(i)
 		pg := s.layout.Decode(raw)
 		if pfn < blockEnd {
 			classes[i] = s.inBlock(&pg, block)
+			continue
+		}
+		if pfn == listed {
+			classes[i] = s.firstListed(&pg)
+			block, blockEnd = ClassFree, pfn+1<<listedOrder
+			listed, listedOrder = s.nextListed(blockEnd)
 			continue
 		}
 		va := run.Virt + kernel.VirtAddr(uint64(i)*size)
@@ -187,6 +228,26 @@ func (s *Selector) run(run kernel.PageRun, classes []Class, block Class, blockEn
 func (s *Selector) freeOrder(pg *kernel.Page, pfn vmcore.PFN) (uint64, bool) {
 	order := pg.Private
 	return order, order < s.layout.MaxOrder && uint64(pfn)&(1<<order-1) == 0 && pg.Refcount == 0
+}
+
+// nextListed is the next block of the free lists from pfn on, for kernels where
+// those are asked.
+func (s *Selector) nextListed(pfn vmcore.PFN) (first vmcore.PFN, order uint) {
+	if s.free != nil {
+		if first, order, ok := s.free.Next(pfn); ok {
+			return first, order
+		}
+	}
+	return ^vmcore.PFN(0), 0
+}
+
+// firstListed is the class of the first page of a block of the free lists. Its
+// type says that it is free, in a way that is not known.
+func (s *Selector) firstListed(pg *kernel.Page) Class {
+	if s.layout.Kind(pg) == kernel.PageTyped && !s.layout.Poisoned(pg) && pg.Refcount == 0 {
+		return ClassFree
+	}
+	return s.inBlock(pg, ClassFree)
 }
 
 // inBlock is the class of a page within a free or unaccepted block. Pages of a
@@ -292,6 +353,9 @@ func (s *Selector) headOf(headVA kernel.VirtAddr) Class {
 // blockAround finds the free block that start lies in, if it does not begin
 // there: its first page is at a lower multiple of the block's size.
 func (s *Selector) blockAround(start vmcore.PFN) (Class, vmcore.PFN) {
+	if first, order := s.nextListed(start); first < start {
+		return ClassFree, first + 1<<order
+	}
 	for order := uint64(1); order < s.layout.MaxOrder; order++ {
 		first := start &^ (1<<order - 1)
 		if first == start {

@@ -60,6 +60,10 @@ func (r *run) survey(ctx context.Context) (*survey, error) {
 		}
 	}
 	r.res.Structs = selector.Stats()
+	if lists, asked := selector.checkFreeLists(); asked {
+		r.res.Checks = append(r.res.Checks, lists)
+	}
+	r.selector = selector
 	if why := r.check(ctx, selector, s); why != "" {
 		return r.everything(why), nil
 	}

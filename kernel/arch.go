@@ -11,10 +11,13 @@ import (
 // here are little-endian and 64 bits wide.
 type Arch struct {
 	Machine  vmcore.Machine
-	Mode     string          // of the page tables, as people call it: "sv48"
-	VABits   uint            // width of virtual addresses
-	PageSize uint64          // bytes
-	Root     vmcore.PhysAddr // the kernel's top-level page table
+	Mode     string // of the page tables, as people call it: "sv48"
+	VABits   uint   // width of virtual addresses
+	PageSize uint64 // bytes
+	// SectionBits is the binary logarithm of the bytes in a section of SPARSEMEM,
+	// for kernels that do not say (NUMBER(SECTION_SIZE_BITS), since 5.13).
+	SectionBits uint
+	Root        vmcore.PhysAddr // the kernel's top-level page table
 
 	// Linear is the map of all physical memory, Image that of the kernel's
 	// own text and data; there, addresses are arithmetic and page tables need

@@ -67,7 +67,12 @@ func (k *Kernel) MemMap() (*MemMap, error) {
 		{"LENGTH(mem_section)", func() (ok bool) { length, ok = k.info.Length("mem_section"); return }},
 		{"SIZE(mem_section)", func() (ok bool) { size, ok = k.info.Size("mem_section"); return }},
 		{"OFFSET(mem_section.section_mem_map)", func() (ok bool) { off, ok = k.info.Offset("mem_section.section_mem_map"); return }},
-		{"NUMBER(SECTION_SIZE_BITS)", func() (ok bool) { sectionBits, ok = k.info.Number("SECTION_SIZE_BITS"); return }},
+		{"NUMBER(SECTION_SIZE_BITS)", func() (ok bool) {
+			if sectionBits, ok = k.info.Number("SECTION_SIZE_BITS"); !ok {
+				sectionBits = int64(k.arch.SectionBits)
+			}
+			return ok || sectionBits > 0
+		}},
 		{"NUMBER(MAX_PHYSMEM_BITS)", func() (ok bool) { maxBits, ok = k.info.Number("MAX_PHYSMEM_BITS"); return }},
 	} {
 		if !key.get() {
@@ -150,6 +155,8 @@ type PageReader struct {
 	known bool // sec is section secNr
 
 	ext Extent // of the map, translated last
+
+	base VirtAddr // see vmemmap; 0 not asked for yet
 }
 
 // PageBatch is the number of struct pages that a PageReader reads at once, if
@@ -331,13 +338,35 @@ func (r *PageReader) cached(buf *[]byte, at *VirtAddr, va VirtAddr, n uint64) ([
 	return (*buf)[off:][:n], nil
 }
 
+// vmemmap is where the struct page of PFN 0 would be. A kernel that does not say
+// shows it in any of its sections, if struct pages are one array; if they are
+// not, PFNOf finds no page by it.
+func (r *PageReader) vmemmap() (VirtAddr, error) {
+	if base, ok := r.m.k.info.Symbol("vmemmap"); ok {
+		return base, nil
+	}
+	if r.base == 0 {
+		for s, err := range r.m.Sections() {
+			if err != nil {
+				return 0, fmt.Errorf("vmemmap: %w", err)
+			}
+			r.base = s.Map - VirtAddr(uint64(s.First)*r.m.page.Size)
+			break
+		}
+	}
+	if r.base == 0 {
+		return 0, fmt.Errorf("SYMBOL(vmemmap): %w", ErrNoInfo)
+	}
+	return r.base, nil
+}
+
 // PFNOf tells which page the struct page at va describes. The error is
 // ErrNotFound when va is in no memory map. Kernels without SPARSEMEM_VMEMMAP,
 // whose struct pages lie about, are not supported.
 func (r *PageReader) PFNOf(va VirtAddr) (vmcore.PFN, error) {
-	base, ok := r.m.k.info.Symbol("vmemmap")
-	if !ok {
-		return 0, fmt.Errorf("SYMBOL(vmemmap): %w", ErrNoInfo)
+	base, err := r.vmemmap()
+	if err != nil {
+		return 0, err
 	}
 	size := r.m.page.Size
 	off := uint64(va - base)

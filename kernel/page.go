@@ -11,7 +11,7 @@ import (
 type Page struct {
 	Flags    uint64 // enum pageflags, with zone, node and section in the upper bits
 	Mapping  uint64 // the file or the anonymous memory that it belongs to
-	Private  uint64 // the order, for a free block
+	Private  uint64 // the order, for a free block; nothing where TellsFree says no
 	Compound uint64 // bit 0 is set in tail pages; the rest leads to the head
 	Type     uint32 // _mapcount and page_type, which share a word
 	Refcount int32
@@ -104,7 +104,6 @@ func NewPageLayout(info *VMCoreInfo, l *Layout) (*PageLayout, error) {
 	}{
 		{&p.flags, 8, []string{"page.flags"}},
 		{&p.mapping, 8, []string{"page.mapping"}},
-		{&p.private, 8, []string{"page.private"}},
 		{&p.refcount, 4, []string{"page._refcount"}},
 		{&p.mapcount, 4, []string{"page._mapcount", "page.page_type"}},
 		{&p.compound, 8, []string{"page.compound_info", "page.compound_head"}},
@@ -120,6 +119,16 @@ func NewPageLayout(info *VMCoreInfo, l *Layout) (*PageLayout, error) {
 		*m.offset = off
 	}
 
+	private, sized := firstOffset(info, l, []string{"page.private"})
+	switch {
+	case !sized:
+		p.private = p.mapping // any that can be read: nobody has use for it
+	case private > size-8:
+		return nil, fmt.Errorf("page.private at %d of %d bytes: %w", private, size, ErrCorrupt)
+	default:
+		p.private = private
+	}
+
 	p.MaxOrder, ok = info.Length("zone.free_area")
 	if !ok {
 		if f, found := l.Field("zone.free_area"); found {
@@ -133,8 +142,15 @@ func NewPageLayout(info *VMCoreInfo, l *Layout) (*PageLayout, error) {
 	p.setFlags(info, l)
 	p.setTypes(info, l)
 	p.setHugetlb(info)
+	if !sized {
+		p.buddy = typeTest{} // a free block of unknown size
+	}
 	return p, nil
 }
+
+// TellsFree reports whether struct pages tell which pages are free: if not,
+// none is [PageFree], and only the free lists know ([Kernel.FreeSet]).
+func (p *PageLayout) TellsFree() bool { return p.buddy.mask != 0 }
 
 func firstOffset(info *VMCoreInfo, l *Layout, names []string) (uint64, bool) {
 	for _, n := range names {
@@ -180,30 +196,37 @@ func (p *PageLayout) setFlags(info *VMCoreInfo, l *Layout) {
 // setTypes fills the tests of page types. The kernel exports them as the value
 // that the word has: ~flag while types were bits, the value since then.
 func (p *PageLayout) setTypes(info *VMCoreInfo, l *Layout) {
-	buddy, known := info.Number("PAGE_BUDDY_MAPCOUNT_VALUE")
 	const (
 		exact = iota
 		flags
 		topByte
 	)
+	buddy, known := info.Number("PAGE_BUDDY_MAPCOUNT_VALUE")
+	// Any type shows how all are written.
+	some, found := buddy, known
+	for _, name := range []string{"OFFLINE", "SLAB", "HUGETLB", "UNACCEPTED"} {
+		if !found {
+			some, found = info.Number("PAGE_" + name + "_MAPCOUNT_VALUE")
+		}
+	}
 	encoding, base := exact, uint32(0)
-	v := uint32(buddy)
+	v := uint32(some)
 	switch {
-	case !known:
-	case v&0xffffff == 0 && v>>24 >= 0x80 && v>>24 < 0xff:
+	case found && v&0xffffff == 0 && v>>24 >= 0x80 && v>>24 < 0xff:
 		// 6.12: a value in the top byte, the rest is for the owner.
 		encoding = topByte
 		p.typed = -0x01000000 // PGTY_mapcount_underflow << 24
-	case bits.OnesCount32(^v) == 1 && ^v >= 1<<24:
+	case found && bits.OnesCount32(^v) == 1 && ^v >= 1<<24:
 		// 6.11: bits in the top byte below base 0x80000000.
 		encoding, base = flags, 0x80000000
 		p.typed = -0x10000
-	case bits.OnesCount32(^v) == 1:
+	case found && bits.OnesCount32(^v) == 1:
 		// 4.18: bits below base 0xf0000000.
 		encoding, base = flags, 0xf0000000
 		p.typed = -128
 	default:
-		p.typed = -128
+		// Whole words until 4.17, the highest of them -128: mm_types.h.
+		p.typed = -127
 	}
 	test := func(word uint32) typeTest {
 		switch encoding {
@@ -215,7 +238,7 @@ func (p *PageLayout) setTypes(info *VMCoreInfo, l *Layout) {
 		return typeTest{^uint32(0), word}
 	}
 	if known {
-		p.buddy = test(v)
+		p.buddy = test(uint32(buddy))
 	}
 	for _, t := range []struct {
 		test    *typeTest

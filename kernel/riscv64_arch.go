@@ -23,9 +23,11 @@ func riscv64Arch(info *VMCoreInfo) (*Arch, error) {
 		Machine:   vmcore.MachineRISCV,
 		PageSize:  4096,
 		IndexBits: 9,
-		Decode:    riscv64Entry,
-		Registers: riscv64Registers,
-		PC:        "pc", SP: "sp", FP: "s0", RA: "ra",
+		// SECTION_SIZE_BITS, arch/riscv/include/asm/sparsemem.h (5.4 to 7.2).
+		SectionBits: 27,
+		Decode:      riscv64Entry,
+		Registers:   riscv64Registers,
+		PC:          "pc", SP: "sp", FP: "s0", RA: "ra",
 	}
 	if n, ok := info.PageSize(); ok && n != a.PageSize {
 		return nil, fmt.Errorf("PAGESIZE=%d on riscv64: %w", n, ErrUnsupported)
