@@ -114,7 +114,7 @@ func (k *kexec) understood(l *kexecline.Line) {
 	}
 	k.say("to do: %s, %s", l.Do, slot)
 	for _, o := range l.Ignored {
-		k.say("--%s has no effect: %s", o.Long, o.Why)
+		k.say("%s has no effect: %s", o.Name(), o.Why)
 	}
 }
 

@@ -11,20 +11,23 @@ import (
 // floors are the storeys of the house: a package imports only from floors
 // below its own, and of those only what edges allows.
 var floors = map[string]int{
-	"internal/sys":       -1, // system calls
-	"internal/ui":        0,
-	"internal/fdt":       0,
-	"internal/lzo":       0,
-	"internal/vm":        0,
-	"internal/kexecline": 0,
-	"internal/house":     0,
+	"internal/sys":    -1, // system calls
+	"internal/ui":     0,
+	"internal/fdt":    0,
+	"internal/lzo":    0,
+	"internal/vm":     0,
+	"internal/getopt": 0,
+	"internal/house":  0,
 
-	"vmcore":          1,
-	"internal/host":   1,
-	"internal/kimage": 1,
-	"internal/boot":   1,
-	"internal/device": 1,
-	"internal/seal":   1,
+	"vmcore":             1,
+	"internal/host":      1,
+	"internal/kimage":    1,
+	"internal/boot":      1,
+	"internal/device":    1,
+	"internal/seal":      1,
+	"internal/kexecline": 1,
+
+	"internal/getopt/getopttest": 1,
 
 	"internal/initramfs": 2,
 
@@ -55,6 +58,8 @@ var edges = []struct{ from, to, because string }{
 
 	{"vmcore", "internal/sys", "dumps are read through mmap, which costs a tenth of read(2) on /proc/vmcore"},
 	{"vmcore", "internal/lzo", "pages compressed with LZO; no library with a usable licence writes it"},
+	{"internal/kexecline", "internal/getopt", "kexec reads its command line with getopt_long"},
+	{"internal/getopt/getopttest", "internal/getopt", "documents are compared with the table of options"},
 	{"internal/host", "internal/fdt", "the firmware's reserved memory stands in the device tree"},
 	{"internal/seal", "internal/fdt", "the seal lies in /chosen of the panic kernel's device tree"},
 	{"internal/device", "internal/sys", "uevents, device numbers, finit_module"},
@@ -127,6 +132,7 @@ var foreign = []struct{ module, from, because string }{
 	{"github.com/pierrec/lz4/v4", "internal/kimage", "kernel images in lz4, the kernel's legacy frame and the modern one"},
 	{"github.com/anchore/go-lzo", "internal/kimage", "kernel images in lzo; the container around the blocks is read here"},
 	{"github.com/google/go-cmp", "test", "differences that can be read"},
+	{"github.com/google/go-cmp", "internal/getopt/getopttest", "differences that can be read; only tests import it"},
 	{"github.com/klauspost/compress", "test", "dumps made by hand"},
 	{"github.com/anchore/go-lzo", "e2e", "dumps with LZO, written by an encoder of ours"},
 	{"github.com/klauspost/compress", "e2e", "dumps read by a reader that shares nothing with ours"},

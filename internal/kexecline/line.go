@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/panicroom-kdump/panicroom/internal/getopt"
 )
 
 // Action is what a command line asks for.
@@ -63,14 +65,14 @@ type Line struct {
 	NoSync bool
 	Debug  bool
 
-	Ignored  []Option // that were given and change nothing
+	Ignored  []getopt.Option // that were given and change nothing
 	Warnings []string
 }
 
 // Parse understands the words after the program's name. Errors are of type
-// [*Error].
+// [*getopt.Error].
 func Parse(args []string) (*Line, error) {
-	options, operands, err := scan(args)
+	options, operands, err := Program().Scan(args)
 	if err != nil {
 		return nil, err
 	}
@@ -88,10 +90,10 @@ func Parse(args []string) (*Line, error) {
 	}
 	for _, g := range options {
 		switch g.Support {
-		case Refused:
-			return nil, refusal(g)
-		case Ignored:
-			if !slices.ContainsFunc(l.Ignored, func(o Option) bool { return o.Long == g.Long }) {
+		case getopt.Refused:
+			return nil, g.Refusal()
+		case getopt.Ignored:
+			if !slices.ContainsFunc(l.Ignored, func(o getopt.Option) bool { return o.Long == g.Long }) {
 				l.Ignored = append(l.Ignored, *g.Option)
 			}
 		default:
@@ -100,7 +102,7 @@ func Parse(args []string) (*Line, error) {
 			}
 		}
 	}
-	slices.SortFunc(l.Ignored, func(a, b Option) int { return strings.Compare(a.Long, b.Long) })
+	slices.SortFunc(l.Ignored, func(a, b getopt.Option) int { return strings.Compare(a.Long, b.Long) })
 	l.repeats(options)
 	if l.Cmdline.Text != nil && l.Cmdline.Reuse {
 		l.Cmdline.Reuse = false
@@ -124,21 +126,10 @@ func (l *Line) NotReused() []string {
 	return []string{"BOOT_IMAGE"}
 }
 
-func refusal(g given) error {
-	detail := fmt.Sprintf("%s: %s", g.typed, g.Why)
-	if g.typed != "--"+g.Long && len(g.typed) > 2 {
-		detail = fmt.Sprintf("%s (--%s): %s", g.typed, g.Long, g.Why)
-	}
-	if g.Elsewhere != "" {
-		detail += fmt.Sprintf(" (an option of %s)", g.Elsewhere)
-	}
-	return unsupported(detail, g.Instead)
-}
-
 // set takes over what an option says, but for the action.
-func (l *Line) set(g given) error {
-	if g.Value == "FILE" && g.value == "" {
-		return wrong(g.typed+" names no file", "is a variable of the script empty?")
+func (l *Line) set(g getopt.Given) error {
+	if g.Value == "FILE" && g.Param == "" {
+		return Program().Wrong(g.Typed+" names no file", "is a variable of the script empty?")
 	}
 	var err error
 	switch g.Long {
@@ -149,21 +140,21 @@ func (l *Line) set(g given) error {
 	case optAuto:
 		l.Method = Auto
 	case optAppend:
-		l.Cmdline.Append = &g.value
+		l.Cmdline.Append = &g.Param
 	case optCmdline:
-		l.Cmdline.Text = &g.value
+		l.Cmdline.Text = &g.Param
 	case optReuse:
 		l.Cmdline.Reuse = true
 	case optInitrd, optRamdisk:
-		l.Initrd = g.value
+		l.Initrd = g.Param
 	case optDTB, optTreeBlob:
-		l.DTB = g.value
+		l.DTB = g.Param
 	case optType:
-		switch l.Type = Type(g.value); l.Type {
+		switch l.Type = Type(g.Param); l.Type {
 		case ELF, Image, Vmlinuz:
 		default:
-			err = unsupported(fmt.Sprintf("no type of image is called %q here", g.value),
-				fmt.Sprintf("the types are %s, %s and %s; without %s the image is recognised by what is in it", ELF, Image, Vmlinuz, g.typed))
+			err = getopt.Unsupported(fmt.Sprintf("no type of image is called %q here", g.Param),
+				fmt.Sprintf("the types are %s, %s and %s; without %s the image is recognised by what is in it", ELF, Image, Vmlinuz, g.Typed))
 		}
 	case optMemMin:
 		l.MemMin, err = address(g)
@@ -177,17 +168,17 @@ func (l *Line) set(g given) error {
 	return err
 }
 
-func address(g given) (uint64, error) {
-	n, err := strconv.ParseUint(g.value, 0, 64)
+func address(g getopt.Given) (uint64, error) {
+	n, err := strconv.ParseUint(g.Param, 0, 64)
 	if err != nil {
-		return 0, wrong(fmt.Sprintf("%s=%s is no address", g.typed, g.value), "write it in bytes, as 0x80000000")
+		return 0, Program().Wrong(fmt.Sprintf("%s=%s is no address", g.Typed, g.Param), "write it in bytes, as 0x80000000")
 	}
 	return n, nil
 }
 
 // repeats warns of values that another one has replaced.
-func (l *Line) repeats(options []given) {
-	setting := func(g given) string {
+func (l *Line) repeats(options []getopt.Given) {
+	setting := func(g getopt.Given) string {
 		switch g.Long {
 		case optRamdisk:
 			return optInitrd
@@ -196,13 +187,13 @@ func (l *Line) repeats(options []given) {
 		}
 		return g.Long
 	}
-	last := map[string]given{}
+	last := map[string]getopt.Given{}
 	for _, g := range options {
 		if g.Value == "" {
 			continue
 		}
-		if before, twice := last[setting(g)]; twice && before.value != g.value {
-			l.Warnings = append(l.Warnings, fmt.Sprintf("%s %q counts, %s %q before it does not", g.typed, g.value, before.typed, before.value))
+		if before, twice := last[setting(g)]; twice && before.Param != g.Param {
+			l.Warnings = append(l.Warnings, fmt.Sprintf("%s %q counts, %s %q before it does not", g.Typed, g.Param, before.Typed, before.Param))
 		}
 		last[setting(g)] = g
 	}
@@ -225,53 +216,53 @@ func (l *Line) act(has map[string]bool, operands []string) error {
 	file := len(operands) > 0
 	switch {
 	case unload && (exec || force):
-		return wrong("-u unloads a kernel, -e and -f start one")
+		return Program().Wrong("-u unloads a kernel, -e and -f start one")
 	case unload && file:
-		return wrong(fmt.Sprintf("-u takes no kernel, and %q is given", operands[0]),
+		return Program().Wrong(fmt.Sprintf("-u takes no kernel, and %q is given", operands[0]),
 			"to put another kernel in its place, load it without -u")
 	case unload:
 		l.Do = Unload
 		return nil
 	case (exec || force) && crash:
-		return wrong("-e and -f start the kernel that -l has loaded; a panic kernel is started by a panic",
+		return Program().Wrong("-e and -f start the kernel that -l has loaded; a panic kernel is started by a panic",
 			"to try it: panicroom crash")
 	case (exec || force) && reboot:
-		return wrong("-l only loads, -e and -f start a kernel; kexec-tools does what the last of them says",
+		return Program().Wrong("-l only loads, -e and -f start a kernel; kexec-tools does what the last of them says",
 			"to load FILE and start it now: kexec -f FILE", "to load it for later: kexec -l FILE")
 	case exec && !file:
 		l.Do = Exec
 		return nil
 	case exec && !force:
-		return wrong(fmt.Sprintf("-e starts what is loaded and takes no kernel, and %q is given; kexec-tools would not look at it", operands[0]),
+		return Program().Wrong(fmt.Sprintf("-e starts what is loaded and takes no kernel, and %q is given; kexec-tools would not look at it", operands[0]),
 			"to load it and start it now: kexec -f FILE")
 	case force:
 		l.Do = LoadExec
 	case crash, reboot:
 		l.Do = Load
 	case file:
-		return unsupported(fmt.Sprintf("%q, and no option says what to do with it: kexec-tools would load it and call shutdown -r now", operands[0]),
+		return getopt.Unsupported(fmt.Sprintf("%q, and no option says what to do with it: kexec-tools would load it and call shutdown -r now", operands[0]),
 			"to load it and shut down into it: kexec -l FILE, then systemctl kexec",
 			"to load it as the panic kernel: kexec -p FILE")
 	default:
-		return wrong("nothing is asked for")
+		return Program().Wrong("nothing is asked for")
 	}
 	switch {
 	case !file:
-		return wrong("no kernel is named", "name its file: kexec -p FILE")
+		return Program().Wrong("no kernel is named", "name its file: kexec -p FILE")
 	case len(operands) > 1:
-		return wrong(fmt.Sprintf("one kernel can be loaded, and %d words stand for it: %q; kexec-tools would not look at any but the first", len(operands), operands),
+		return Program().Wrong(fmt.Sprintf("one kernel can be loaded, and %d words stand for it: %q; kexec-tools would not look at any but the first", len(operands), operands),
 			`a command line with spaces needs quotation marks: --append="$(cat /proc/cmdline)"`)
 	case operands[0] == "":
-		return wrong("the name of the kernel is empty", "is a variable of the script empty?")
+		return Program().Wrong("the name of the kernel is empty", "is a variable of the script empty?")
 	case l.MemMin > l.MemMax:
-		return wrong(fmt.Sprintf("--mem-min %#x is above --mem-max %#x", l.MemMin, l.MemMax))
+		return Program().Wrong(fmt.Sprintf("--mem-min %#x is above --mem-max %#x", l.MemMin, l.MemMax))
 	}
 	l.Kernel = operands[0]
 	return nil
 }
 
 // idle warns of options that say what to load when nothing is loaded.
-func (l *Line) idle(options []given) {
+func (l *Line) idle(options []getopt.Given) {
 	var names []string
 	for _, g := range options {
 		if g.Group == Feeding && !slices.Contains(names, "--"+g.Long) {

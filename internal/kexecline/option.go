@@ -1,56 +1,27 @@
 package kexecline
 
-import "slices"
+import "github.com/panicroom-kdump/panicroom/internal/getopt"
 
 // Compatible is the program whose command lines are understood.
 const Compatible = "kexec-tools 2.0.32"
 
-// Support is what becomes of an option.
-type Support int
-
-// What becomes of options.
+// The groups of options beside those of getopt.
 const (
-	Obeyed  Support = iota // does what it does in kexec-tools
-	Ignored                // accepted; it would change nothing here, Why says why not
-	Refused                // cannot be had; Why says why, Instead what to do
+	Asking  getopt.Group = "Questions, which change nothing"
+	Acting  getopt.Group = "What to do"
+	Feeding getopt.Group = "What to load"
+	Manner  getopt.Group = "How"
 )
 
-// Option is an option of kexec-tools.
-type Option struct {
-	Long  string
-	Short byte   // 0 if there is none
-	Value string // what its value is, "" if it takes none
-	Group Group
-	Help  string // what it does, if it is obeyed
-
-	Support Support
-	Why     string
-	Instead string
-
-	// Elsewhere names the architectures whose kexec has the option, if that of
-	// riscv64 does not. Such options are not found by an abbreviation that fits
-	// one of riscv64's.
-	Elsewhere string
+// Program is kexec with all options that are known. Options of other
+// architectures than riscv64 say so (Elsewhere).
+func Program() *getopt.Program {
+	return &getopt.Program{
+		Name:    "kexec",
+		Options: table,
+		Groups:  []getopt.Group{Asking, Acting, Feeding, Manner, getopt.NoEffect, getopt.Without},
+	}
 }
-
-// Group is a paragraph of the list of options.
-type Group string
-
-// The groups, in the order of the list.
-const (
-	Asking   Group = "Questions, which change nothing"
-	Acting   Group = "What to do"
-	Feeding  Group = "What to load"
-	Manner   Group = "How"
-	NoEffect Group = "Accepted, without an effect here"
-	Without  Group = "Refused"
-)
-
-// Groups are all groups in the order of the list.
-func Groups() []Group { return []Group{Asking, Acting, Feeding, Manner, NoEffect, Without} }
-
-// Options is the table of all options that are known.
-func Options() []Option { return slices.Clone(table) }
 
 // Names of options that the code asks for.
 const (
@@ -92,7 +63,7 @@ const (
 	consoleWords = "name the new kernel's console on its command line: --append=\"console=ttyS0 ...\""
 )
 
-var table = []Option{
+var table = []getopt.Option{
 	{Long: optHelp, Short: 'h', Group: Asking, Help: "print this text"},
 	{Long: optVersion, Short: 'v', Group: Asking, Help: "print the version of kexec-tools whose command lines are understood, and panicroom's own"},
 	{Long: optStatus, Short: 'S', Group: Asking, Help: "exit with 1 if a panic kernel is loaded, with 0 if none is; with -l, ask after the kernel that -e would start"},
@@ -121,62 +92,62 @@ var table = []Option{
 	{Long: optNoSync, Short: 'y', Group: Manner, Help: "do not write disks back before -e or -f starts the kernel"},
 	{Long: optDebug, Short: 'd', Group: Manner, Help: "print how the command line was understood, and the complete plan before it is carried out"},
 
-	{Long: "no-checks", Short: 'i', Group: NoEffect, Support: Ignored,
+	{Long: "no-checks", Short: 'i', Group: getopt.NoEffect, Support: getopt.Ignored,
 		Why: "it turns off a check that kexec-tools does not have on riscv64; what panicroom checks it always checks"},
-	{Long: "no-ifdown", Short: 'x', Group: NoEffect, Support: Ignored,
+	{Long: "no-ifdown", Short: 'x', Group: getopt.NoEffect, Support: getopt.Ignored,
 		Why: "no network interfaces are taken down by -e; the kernel stops its devices itself"},
-	{Long: "no-cma", Group: NoEffect, Support: Ignored,
+	{Long: "no-cma", Group: getopt.NoEffect, Support: getopt.Ignored,
 		Why: "where a kernel waits until it is copied to its place makes no difference to it, and panic kernels wait in reserved memory"},
-	{Long: "force-dtb", Group: NoEffect, Support: Ignored,
+	{Long: "force-dtb", Group: getopt.NoEffect, Support: getopt.Ignored,
 		Why: "the running machine's device tree is always handed on"},
-	{Long: "args-linux", Group: NoEffect, Support: Ignored, Elsewhere: onlyX86,
+	{Long: "args-linux", Group: getopt.NoEffect, Support: getopt.Ignored, Elsewhere: onlyX86,
 		Why: "a command line is always handed on as Linux reads it; Debian's kdump-config adds this for ELF kernels"},
-	{Long: "elf64-core-headers", Group: NoEffect, Support: Ignored, Elsewhere: "ppc64, x86",
+	{Long: "elf64-core-headers", Group: getopt.NoEffect, Support: getopt.Ignored, Elsewhere: "ppc64, x86",
 		Why: "the header of the dump is always ELF64"},
 
-	{Long: "entry", Value: "ADDR", Group: Without, Support: Refused,
+	{Long: "entry", Value: "ADDR", Group: getopt.Without, Support: getopt.Refused,
 		Why:     "a kernel starts where its image says, and anywhere else it does not start",
 		Instead: leaveOut},
-	{Long: "reuseinitrd", Group: Without, Support: Refused,
+	{Long: "reuseinitrd", Group: getopt.Without, Support: getopt.Refused,
 		Why:     "the running kernel has freed its initramfs, and what it still has would be outside of the memory that a panic kernel may use",
 		Instead: "name the file with --initrd; a kernel that was booted with retain_initrd may show it as /sys/firmware/initrd"},
-	{Long: "hotplug", Group: Without, Support: Refused,
+	{Long: "hotplug", Group: getopt.Without, Support: getopt.Refused,
 		Why:     "no riscv64 kernel up to 7.2 can change the header of the dump when CPUs or memory come and go",
 		Instead: "leave it out: the header knows every CPU that can come; after memory has come or gone, load again"},
-	{Long: "load-preserve-context", Group: Without, Support: Refused, Why: noJump, Instead: "use -l"},
-	{Long: "load-jump-back-helper", Group: Without, Support: Refused, Why: noJump, Instead: "restart the machine to come back"},
-	{Long: "load-live-update", Group: Without, Support: Refused, Why: noXen, Instead: "use -l"},
-	{Long: "exec-live-update", Group: Without, Support: Refused, Why: noXen, Instead: "use -e"},
-	{Long: "elf32-core-headers", Group: Without, Support: Refused, Elsewhere: onlyX86,
+	{Long: "load-preserve-context", Group: getopt.Without, Support: getopt.Refused, Why: noJump, Instead: "use -l"},
+	{Long: "load-jump-back-helper", Group: getopt.Without, Support: getopt.Refused, Why: noJump, Instead: "restart the machine to come back"},
+	{Long: "load-live-update", Group: getopt.Without, Support: getopt.Refused, Why: noXen, Instead: "use -l"},
+	{Long: "exec-live-update", Group: getopt.Without, Support: getopt.Refused, Why: noXen, Instead: "use -e"},
+	{Long: "elf32-core-headers", Group: getopt.Without, Support: getopt.Refused, Elsewhere: onlyX86,
 		Why:     "an ELF32 header cannot name memory above 4 GiB",
 		Instead: leaveOut},
-	{Long: "args-elf", Group: Without, Support: Refused, Elsewhere: onlyX86,
+	{Long: "args-elf", Group: getopt.Without, Support: getopt.Refused, Elsewhere: onlyX86,
 		Why: "it is for ELF programs that are not Linux; on riscv64 only Linux is loaded", Instead: leaveOut},
-	{Long: "args-none", Group: Without, Support: Refused, Elsewhere: onlyX86,
+	{Long: "args-none", Group: getopt.Without, Support: getopt.Refused, Elsewhere: onlyX86,
 		Why: "it is for ELF programs that are not Linux; on riscv64 only Linux is loaded", Instead: leaveOut},
-	{Long: "module", Value: "FILE", Group: Without, Support: Refused, Elsewhere: onlyX86,
+	{Long: "module", Value: "FILE", Group: getopt.Without, Support: getopt.Refused, Elsewhere: onlyX86,
 		Why: "it is for Multiboot kernels; on riscv64 only Linux is loaded", Instead: leaveOut},
-	{Long: "real-mode", Group: Without, Support: Refused, Elsewhere: onlyX86,
+	{Long: "real-mode", Group: getopt.Without, Support: getopt.Refused, Elsewhere: onlyX86,
 		Why: "riscv64 has no such mode", Instead: leaveOut},
-	{Long: "entry-32bit", Group: Without, Support: Refused, Elsewhere: onlyX86,
+	{Long: "entry-32bit", Group: getopt.Without, Support: getopt.Refused, Elsewhere: onlyX86,
 		Why: "a riscv64 kernel has one entry", Instead: leaveOut},
-	{Long: "noefi", Group: Without, Support: Refused, Elsewhere: onlyX86,
+	{Long: "noefi", Group: getopt.Without, Support: getopt.Refused, Elsewhere: onlyX86,
 		Why:     "what EFI left stands in the device tree, and without it the new kernel finds neither the memory map nor the ACPI tables",
 		Instead: "put efi=noruntime or noefi on the new kernel's command line"},
-	{Long: "pass-memmap-cmdline", Group: Without, Support: Refused, Elsewhere: onlyX86,
+	{Long: "pass-memmap-cmdline", Group: getopt.Without, Support: getopt.Refused, Elsewhere: onlyX86,
 		Why: "the device tree says which memory a kernel may use", Instead: leaveOut},
-	{Long: "reset-vga", Group: Without, Support: Refused, Elsewhere: onlyX86, Why: noVGA, Instead: leaveOut},
-	{Long: "console-vga", Group: Without, Support: Refused, Elsewhere: onlyX86, Why: noVGA, Instead: consoleWords},
-	{Long: "reuse-video-type", Group: Without, Support: Refused, Elsewhere: onlyX86, Why: "a riscv64 kernel gets no boot parameters with a video mode in them", Instead: leaveOut},
-	{Long: "console-serial", Group: Without, Support: Refused, Elsewhere: onlyX86, Why: noPurgatory, Instead: consoleWords},
-	{Long: "serial", Value: "PORT", Group: Without, Support: Refused, Elsewhere: "arm64, x86", Why: noPurgatory, Instead: consoleWords},
-	{Long: "serial-baud", Value: "RATE", Group: Without, Support: Refused, Elsewhere: onlyX86, Why: noPurgatory, Instead: consoleWords},
-	{Long: "dt-no-old-root", Group: Without, Support: Refused, Elsewhere: "arm, ppc64",
+	{Long: "reset-vga", Group: getopt.Without, Support: getopt.Refused, Elsewhere: onlyX86, Why: noVGA, Instead: leaveOut},
+	{Long: "console-vga", Group: getopt.Without, Support: getopt.Refused, Elsewhere: onlyX86, Why: noVGA, Instead: consoleWords},
+	{Long: "reuse-video-type", Group: getopt.Without, Support: getopt.Refused, Elsewhere: onlyX86, Why: "a riscv64 kernel gets no boot parameters with a video mode in them", Instead: leaveOut},
+	{Long: "console-serial", Group: getopt.Without, Support: getopt.Refused, Elsewhere: onlyX86, Why: noPurgatory, Instead: consoleWords},
+	{Long: "serial", Value: "PORT", Group: getopt.Without, Support: getopt.Refused, Elsewhere: "arm64, x86", Why: noPurgatory, Instead: consoleWords},
+	{Long: "serial-baud", Value: "RATE", Group: getopt.Without, Support: getopt.Refused, Elsewhere: onlyX86, Why: noPurgatory, Instead: consoleWords},
+	{Long: "dt-no-old-root", Group: getopt.Without, Support: getopt.Refused, Elsewhere: "arm, ppc64",
 		Why:     "root= is taken over only with the whole command line",
 		Instead: "say the whole command line with --command-line"},
-	{Long: "atags", Group: Without, Support: Refused, Elsewhere: "arm", Why: "riscv64 kernels read a device tree", Instead: "leave it out, or use --dtb"},
-	{Long: "image-size", Value: "SIZE", Group: Without, Support: Refused, Elsewhere: "arm",
+	{Long: "atags", Group: getopt.Without, Support: getopt.Refused, Elsewhere: "arm", Why: "riscv64 kernels read a device tree", Instead: "leave it out, or use --dtb"},
+	{Long: "image-size", Value: "SIZE", Group: getopt.Without, Support: getopt.Refused, Elsewhere: "arm",
 		Why: "a riscv64 image says itself how much memory it takes", Instead: leaveOut},
-	{Long: "page-offset", Value: "ADDR", Group: Without, Support: Refused, Elsewhere: "arm",
+	{Long: "page-offset", Value: "ADDR", Group: getopt.Without, Support: getopt.Refused, Elsewhere: "arm",
 		Why: "it is read from the running kernel", Instead: leaveOut},
 }

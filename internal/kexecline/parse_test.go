@@ -11,6 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/panicroom-kdump/panicroom/internal/getopt"
+	"github.com/panicroom-kdump/panicroom/internal/getopt/getopttest"
 )
 
 func ptr(s string) *string { return &s }
@@ -169,48 +172,48 @@ func TestErrors(t *testing.T) {
 		err  error
 		says string // in the error and its hints
 	}{
-		{nil, ErrUsage, "nothing is asked for"},
-		{[]string{"-d"}, ErrUsage, "nothing is asked for"},
-		{[]string{"-D", "-p", "k"}, ErrUsage, "no option is called -D"},
-		{[]string{"-?"}, ErrUsage, "no option is called -?"},
-		{[]string{"-pZs", "k"}, ErrUsage, `no option is called -Z, as in "-pZs"`},
-		{[]string{"-p\x00", "k"}, ErrUsage, `no option is called -\x00`},
-		{[]string{"-initrd=i", "-p", "k"}, ErrUsage, "long options have two dashes: --initrd"},
-		{[]string{"--nosuch"}, ErrUsage, `no option is called "--nosuch"`},
-		{[]string{"--=x"}, ErrUsage, `no option is called "--"`},
+		{nil, getopt.ErrUsage, "nothing is asked for"},
+		{[]string{"-d"}, getopt.ErrUsage, "nothing is asked for"},
+		{[]string{"-D", "-p", "k"}, getopt.ErrUsage, "no option is called -D"},
+		{[]string{"-?"}, getopt.ErrUsage, "no option is called -?"},
+		{[]string{"-pZs", "k"}, getopt.ErrUsage, `no option is called -Z, as in "-pZs"`},
+		{[]string{"-p\x00", "k"}, getopt.ErrUsage, `no option is called -\x00`},
+		{[]string{"-initrd=i", "-p", "k"}, getopt.ErrUsage, "long options have two dashes: --initrd"},
+		{[]string{"--nosuch"}, getopt.ErrUsage, `no option is called "--nosuch"`},
+		{[]string{"--=x"}, getopt.ErrUsage, `no option is called "--"`},
 		// As it stands in the seed, with a quotation mark too much.
-		{[]string{"-clp", "vmlinux", "--initrd=/boot/initrd", `--reuse-cmdline"`}, ErrUsage, "a quotation mark or a space too much; --reuse-cmdline is an option"},
-		{[]string{"--mem", "1"}, ErrUsage, "--mem is ambiguous: --mem-min, --mem-max"},
-		{[]string{"--reuse"}, ErrUsage, "--reuse is ambiguous: --reuse-cmdline, --reuseinitrd"},
-		{[]string{"--console"}, ErrUsage, "--console is ambiguous: --console-vga, --console-serial"},
-		{[]string{"--load=k"}, ErrUsage, "--load takes no value"},
-		{[]string{"-p", "k", "--initrd"}, ErrUsage, "needs a value: --initrd=FILE"},
-		{[]string{"-p", "k", "-t"}, ErrUsage, "needs a value: -t TYPE"},
-		{[]string{"-p", "k", "--initrd="}, ErrUsage, "--initrd names no file"},
-		{[]string{"-p", "k", "--dtb", ""}, ErrUsage, "--dtb names no file"},
-		{[]string{"-p", ""}, ErrUsage, "the name of the kernel is empty"},
-		{[]string{"-p"}, ErrUsage, "no kernel is named"},
-		{[]string{"-f"}, ErrUsage, "no kernel is named"},
-		{[]string{"-l", "k", "--append=root=/dev/vda1", "ro", "quiet"}, ErrUsage, "needs quotation marks"},
-		{[]string{"-p", "k", "--mem-min=low"}, ErrUsage, "--mem-min=low is no address"},
-		{[]string{"-p", "k", "--mem-max=0x1g"}, ErrUsage, "--mem-max=0x1g is no address"},
-		{[]string{"-p", "k", "--mem-min=2", "--mem-max=1"}, ErrUsage, "--mem-min 0x2 is above --mem-max 0x1"},
-		{[]string{"-p", "k", "-t", "bzImage64"}, ErrUnsupported, "elf-riscv, image-riscv and vmlinuz-riscv"},
-		{[]string{"k"}, ErrUnsupported, "shutdown -r now"},
-		{[]string{"-u", "-e"}, ErrUsage, "-u unloads"},
-		{[]string{"-u", "-p", "k"}, ErrUsage, "-u takes no kernel"},
-		{[]string{"-e", "k"}, ErrUsage, "kexec -f FILE"},
-		{[]string{"-e", "-p"}, ErrUsage, "started by a panic"},
-		{[]string{"-p", "-f", "k"}, ErrUsage, "started by a panic"},
-		{[]string{"-l", "-e", "k"}, ErrUsage, "-l only loads"},
-		{[]string{"-f", "-l", "k"}, ErrUsage, "-l only loads"},
-		{[]string{"-p", "k", "--reuseinitrd"}, ErrUnsupported, "name the file with --initrd"},
-		{[]string{"-p", "k", "--hot"}, ErrUnsupported, "--hot (--hotplug): no riscv64 kernel"},
-		{[]string{"-p", "k", "--serial=ttyS0"}, ErrUnsupported, "console=ttyS0"},
-		{[]string{"-p", "k", "--noefi"}, ErrUnsupported, "an option of x86"},
+		{[]string{"-clp", "vmlinux", "--initrd=/boot/initrd", `--reuse-cmdline"`}, getopt.ErrUsage, "a quotation mark or a space too much; --reuse-cmdline is an option"},
+		{[]string{"--mem", "1"}, getopt.ErrUsage, "--mem is ambiguous: --mem-min, --mem-max"},
+		{[]string{"--reuse"}, getopt.ErrUsage, "--reuse is ambiguous: --reuse-cmdline, --reuseinitrd"},
+		{[]string{"--console"}, getopt.ErrUsage, "--console is ambiguous: --console-vga, --console-serial"},
+		{[]string{"--load=k"}, getopt.ErrUsage, "--load takes no value"},
+		{[]string{"-p", "k", "--initrd"}, getopt.ErrUsage, "needs a value: --initrd=FILE"},
+		{[]string{"-p", "k", "-t"}, getopt.ErrUsage, "needs a value: -t TYPE"},
+		{[]string{"-p", "k", "--initrd="}, getopt.ErrUsage, "--initrd names no file"},
+		{[]string{"-p", "k", "--dtb", ""}, getopt.ErrUsage, "--dtb names no file"},
+		{[]string{"-p", ""}, getopt.ErrUsage, "the name of the kernel is empty"},
+		{[]string{"-p"}, getopt.ErrUsage, "no kernel is named"},
+		{[]string{"-f"}, getopt.ErrUsage, "no kernel is named"},
+		{[]string{"-l", "k", "--append=root=/dev/vda1", "ro", "quiet"}, getopt.ErrUsage, "needs quotation marks"},
+		{[]string{"-p", "k", "--mem-min=low"}, getopt.ErrUsage, "--mem-min=low is no address"},
+		{[]string{"-p", "k", "--mem-max=0x1g"}, getopt.ErrUsage, "--mem-max=0x1g is no address"},
+		{[]string{"-p", "k", "--mem-min=2", "--mem-max=1"}, getopt.ErrUsage, "--mem-min 0x2 is above --mem-max 0x1"},
+		{[]string{"-p", "k", "-t", "bzImage64"}, getopt.ErrUnsupported, "elf-riscv, image-riscv and vmlinuz-riscv"},
+		{[]string{"k"}, getopt.ErrUnsupported, "shutdown -r now"},
+		{[]string{"-u", "-e"}, getopt.ErrUsage, "-u unloads"},
+		{[]string{"-u", "-p", "k"}, getopt.ErrUsage, "-u takes no kernel"},
+		{[]string{"-e", "k"}, getopt.ErrUsage, "kexec -f FILE"},
+		{[]string{"-e", "-p"}, getopt.ErrUsage, "started by a panic"},
+		{[]string{"-p", "-f", "k"}, getopt.ErrUsage, "started by a panic"},
+		{[]string{"-l", "-e", "k"}, getopt.ErrUsage, "-l only loads"},
+		{[]string{"-f", "-l", "k"}, getopt.ErrUsage, "-l only loads"},
+		{[]string{"-p", "k", "--reuseinitrd"}, getopt.ErrUnsupported, "name the file with --initrd"},
+		{[]string{"-p", "k", "--hot"}, getopt.ErrUnsupported, "--hot (--hotplug): no riscv64 kernel"},
+		{[]string{"-p", "k", "--serial=ttyS0"}, getopt.ErrUnsupported, "console=ttyS0"},
+		{[]string{"-p", "k", "--noefi"}, getopt.ErrUnsupported, "an option of x86"},
 	} {
 		got, err := Parse(c.args)
-		var e *Error
+		var e *getopt.Error
 		if !errors.As(err, &e) || !errors.Is(err, c.err) || got != nil {
 			t.Errorf("%q: %+v, %v; want an error of the kind %q", c.args, got, err, c.err)
 			continue
@@ -226,46 +229,26 @@ func TestErrors(t *testing.T) {
 
 // Every option of the table is what its line says.
 func TestTable(t *testing.T) {
-	names := map[string]bool{}
-	for _, o := range Options() {
-		for _, name := range []string{"--" + o.Long, "-" + string(o.Short)} {
-			if names[name] && name != "-\x00" {
-				t.Errorf("%s stands twice", name)
-			}
-			names[name] = true
-		}
-		if !slices.Contains(Groups(), o.Group) {
-			t.Errorf("--%s is in no group", o.Long)
-		}
+	getopttest.Table(t, Program(), func(o getopt.Option) ([]getopt.Option, error) {
 		args := []string{"-p", "k", "--" + o.Long}
-		if o.Value != "" {
+		switch {
+		case o.Long == optType:
+			args[2] += "=" + string(Image)
+		case o.Value != "":
 			args[2] += "=0x10"
+		case o.Long == optExec, o.Long == optForce:
+			args[0] = "-y" // not for a panic kernel
+			args[1] = "-f"
+			args = append(args, "k")
+		case o.Long == optUnload:
+			args[1] = "-y"
 		}
-		got, err := Parse(args)
-		switch o.Support {
-		case Obeyed:
-			if o.Help == "" || o.Why != "" || o.Group == NoEffect || o.Group == Without {
-				t.Errorf("--%s is obeyed: %+v", o.Long, o)
-			}
-			if errors.Is(err, ErrUnsupported) && o.Long != optType {
-				t.Errorf("--%s: %v", o.Long, err)
-			}
-		case Ignored:
-			if o.Why == "" || o.Help != "" || o.Group != NoEffect {
-				t.Errorf("--%s is ignored: %+v", o.Long, o)
-			}
-			if err != nil || len(got.Ignored) != 1 || got.Ignored[0].Long != o.Long {
-				t.Errorf("--%s: %+v, %v", o.Long, got, err)
-			}
-		case Refused:
-			if o.Why == "" || o.Instead == "" || o.Help != "" || o.Group != Without {
-				t.Errorf("--%s is refused: %+v", o.Long, o)
-			}
-			if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "--"+o.Long) || !strings.Contains(err.Error(), o.Why) {
-				t.Errorf("--%s: %v", o.Long, err)
-			}
+		l, err := Parse(args)
+		if err != nil {
+			return nil, err
 		}
-	}
+		return l.Ignored, nil
+	})
 }
 
 // Options that say different things may stand in any order, before and after
@@ -274,8 +257,8 @@ func TestOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
 		words := [][]string{{"kernel"}}
-		for _, o := range Options() {
-			if r.IntN(4) > 0 || o.Support == Refused || o.Group == Asking && r.IntN(8) > 0 {
+		for _, o := range Program().Options {
+			if r.IntN(4) > 0 || o.Support == getopt.Refused || o.Group == Asking && r.IntN(8) > 0 {
 				continue
 			}
 			switch o.Long {
@@ -318,7 +301,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q: %+v, %v", args, l, err)
 		}
 		if err != nil {
-			var e *Error
+			var e *getopt.Error
 			if !errors.As(err, &e) || len(e.Hints()) == 0 {
 				t.Fatalf("%q: %#v", args, err)
 			}

@@ -1,21 +1,21 @@
-package kexecline
+package getopt
 
 import (
 	"fmt"
 	"strings"
 )
 
-// given is an option as it stands on a command line.
-type given struct {
+// Given is an option as it stands on a command line.
+type Given struct {
 	*Option
-	typed string // as it was typed: -p, --init
-	value string
+	Typed string // as it was typed: -p, --init
+	Param string // its value
 }
 
-// scan takes a command line apart by the rules of getopt_long(3): operands may
+// Scan takes a command line apart by the rules of getopt_long(3): operands may
 // stand anywhere, short options in one word, long ones may be abbreviated while
 // only one fits, and after -- everything is an operand.
-func scan(args []string) (options []given, operands []string, err error) {
+func (p *Program) Scan(args []string) (options []Given, operands []string, err error) {
 	for len(args) > 0 {
 		word := args[0]
 		args = args[1:]
@@ -24,37 +24,37 @@ func scan(args []string) (options []given, operands []string, err error) {
 			return options, append(operands, args...), nil
 		case strings.HasPrefix(word, "--"):
 			name, value, has := strings.Cut(word[2:], "=")
-			o, err := long(name)
+			o, err := p.long(name)
 			if err != nil {
 				return nil, nil, err
 			}
 			typed := "--" + name
 			switch {
 			case has && o.Value == "":
-				return nil, nil, wrong(fmt.Sprintf("--%s takes no value, and %q gives it one", o.Long, word))
+				return nil, nil, p.Wrong(fmt.Sprintf("--%s takes no value, and %q gives it one", o.Long, word))
 			case o.Value != "" && !has:
 				if len(args) == 0 {
-					return nil, nil, wrong(fmt.Sprintf("%s is the last word, and needs a value: --%s=%s", typed, o.Long, o.Value))
+					return nil, nil, p.Wrong(fmt.Sprintf("%s is the last word, and needs a value: --%s=%s", typed, o.Long, o.Value))
 				}
 				value, args = args[0], args[1:]
 			}
-			options = append(options, given{o, typed, value})
+			options = append(options, Given{o, typed, value})
 		case len(word) > 1 && word[0] == '-':
 			for rest := word[1:]; rest != ""; {
 				c := rest[0]
 				rest = rest[1:]
-				o := short(c)
+				o := p.short(c)
 				if o == nil {
-					return nil, nil, unknownShort(word, c)
+					return nil, nil, p.unknownShort(word, c)
 				}
-				g := given{Option: o, typed: "-" + string(c)}
+				g := Given{Option: o, Typed: "-" + string(c)}
 				if o.Value != "" {
-					g.value, rest = rest, ""
-					if g.value == "" {
+					g.Param, rest = rest, ""
+					if g.Param == "" {
 						if len(args) == 0 {
-							return nil, nil, wrong(fmt.Sprintf("%s is the last word, and needs a value: %s %s", g.typed, g.typed, o.Value))
+							return nil, nil, p.Wrong(fmt.Sprintf("%s is the last word, and needs a value: %s %s", g.Typed, g.Typed, o.Value))
 						}
-						g.value, args = args[0], args[1:]
+						g.Param, args = args[0], args[1:]
 					}
 				}
 				options = append(options, g)
@@ -66,26 +66,26 @@ func scan(args []string) (options []given, operands []string, err error) {
 	return options, operands, nil
 }
 
-func short(c byte) *Option {
-	for i := range table {
-		if c != 0 && table[i].Short == c {
-			return &table[i]
+func (p *Program) short(c byte) *Option {
+	for i := range p.Options {
+		if c != 0 && p.Options[i].Short == c {
+			return &p.Options[i]
 		}
 	}
 	return nil
 }
 
-func unknownShort(word string, c byte) error {
+func (p *Program) unknownShort(word string, c byte) error {
 	var hints []string
 	// A long option with one dash is a word of short ones to getopt.
 	name, _, _ := strings.Cut(word[1:], "=")
-	if o, err := long(name); err == nil && len(name) > 2 {
+	if o, err := p.long(name); err == nil && len(name) > 2 {
 		hints = append(hints, fmt.Sprintf("long options have two dashes: --%s", o.Long))
 	}
 	if len(word) == 2 {
-		return wrong(fmt.Sprintf("no option is called -%s", printable(c)), hints...)
+		return p.Wrong(fmt.Sprintf("no option is called -%s", printable(c)), hints...)
 	}
-	return wrong(fmt.Sprintf("no option is called -%s, as in %q", printable(c), word), hints...)
+	return p.Wrong(fmt.Sprintf("no option is called -%s, as in %q", printable(c), word), hints...)
 }
 
 func printable(c byte) string {
@@ -96,14 +96,14 @@ func printable(c byte) string {
 }
 
 // long finds an option by its name or the beginning of it.
-func long(name string) (*Option, error) {
+func (p *Program) long(name string) (*Option, error) {
 	var ours, others []*Option
-	for i := range table {
-		o := &table[i]
+	for i := range p.Options {
+		o := &p.Options[i]
 		switch {
-		case o.Long == name:
+		case o.Long == name && name != "":
 			return o, nil
-		case name == "" || !strings.HasPrefix(o.Long, name):
+		case name == "" || o.Long == "" || !strings.HasPrefix(o.Long, name):
 		case o.Elsewhere == "":
 			ours = append(ours, o)
 		default:
@@ -121,15 +121,15 @@ func long(name string) (*Option, error) {
 		var hints []string
 		// A quotation mark that the shell did not see as one.
 		if clean := strings.Trim(name, "\"' \t\r\n"); clean != name {
-			if o, err := long(clean); err == nil {
+			if o, err := p.long(clean); err == nil {
 				hints = append(hints, fmt.Sprintf("there is a quotation mark or a space too much; --%s is an option", o.Long))
 			}
 		}
-		return nil, wrong(fmt.Sprintf("no option is called %q", "--"+name), hints...)
+		return nil, p.Wrong(fmt.Sprintf("no option is called %q", "--"+name), hints...)
 	}
 	var names []string
 	for _, o := range fit {
 		names = append(names, "--"+o.Long)
 	}
-	return nil, wrong(fmt.Sprintf("--%s is ambiguous: %s", name, strings.Join(names, ", ")))
+	return nil, p.Wrong(fmt.Sprintf("--%s is ambiguous: %s", name, strings.Join(names, ", ")))
 }
