@@ -74,6 +74,20 @@ func TestSplitDump(t *testing.T) {
 	if got := compare(t, c, d); got != 16<<20/page {
 		t.Errorf("%d pages", got)
 	}
+
+	// Without a part it is incomplete, and so is what is made of it.
+	d, err = vmcore.NewSplit(parts[0], parts[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	joined := disk{room: -1}
+	if res, err = Run(context.Background(), d, nil, &joined, Options{}); err == nil || res == nil || res.Complete || res.Pages.Unreadable == 0 {
+		t.Errorf("without a part: %+v, %v", res, err)
+	}
+	if !reopen(t, &joined).Incomplete() {
+		t.Error("made of an incomplete dump, and does not say so")
+	}
 }
 
 // A filtered dump that is converted has gaps that nobody can fill.

@@ -18,6 +18,24 @@ func SaveLog(w io.Writer, k *kernel.Kernel) (int64, error) {
 	return saveLog(w, k.Log())
 }
 
+// SaveLogSince is SaveLog of the records from the one with the number first on;
+// see [kernel.Kernel.LogCleared].
+func SaveLogSince(w io.Writer, k *kernel.Kernel, first uint64) (int64, error) {
+	return saveLog(w, since(k.Log(), first))
+}
+
+// since leaves records before first out. One that could not be read may have no
+// number, and is not left out.
+func since(records iter.Seq2[kernel.LogRecord, error], first uint64) iter.Seq2[kernel.LogRecord, error] {
+	return func(yield func(kernel.LogRecord, error) bool) {
+		for r, err := range records {
+			if (err != nil || r.Seq >= first) && !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
 func saveLog(w io.Writer, records iter.Seq2[kernel.LogRecord, error]) (n int64, err error) {
 	b := bufio.NewWriterSize(w, 64<<10)
 	var first error

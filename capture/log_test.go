@@ -29,3 +29,19 @@ func TestSaveLogGoesOnAfterDamage(t *testing.T) {
 		t.Errorf("saveLog = %v; want 2 errors, the first ErrUnreadable", err)
 	}
 }
+
+// Records before the last clear are left out, but not the news that some could
+// not be read.
+func TestSaveLogSince(t *testing.T) {
+	records := func(yield func(kernel.LogRecord, error) bool) {
+		_ = yield(kernel.LogRecord{Seq: 6, Text: "old"}, nil) &&
+			yield(kernel.LogRecord{}, vmcore.ErrUnreadable) &&
+			yield(kernel.LogRecord{Seq: 8, Text: "new"}, nil) &&
+			yield(kernel.LogRecord{Seq: 9, Text: "newer"}, nil)
+	}
+	var b strings.Builder
+	_, err := saveLog(&b, since(records, 8))
+	if want := "[    0.000000] new\n[    0.000000] newer\n"; b.String() != want || !errors.Is(err, vmcore.ErrUnreadable) {
+		t.Errorf("%q, %v; want %q and that a record was unreadable", b.String(), err, want)
+	}
+}

@@ -54,6 +54,9 @@ func Run(ctx context.Context, d *vmcore.Dump, k *kernel.Kernel, out File, opts O
 		return nil, err
 	}
 	err = r.save(ctx, w, survey.kept)
+	if err == nil && d.Incomplete() {
+		err = errors.New("what was saved is incomplete itself")
+	}
 	r.res.Complete = err == nil
 	if err != nil {
 		r.res.Reason = err.Error()

@@ -227,7 +227,8 @@ func (d *Dump) PageSize() uint64 { return d.pageSize }
 // nothing of.
 func (d *Dump) Flattened() bool { return d.flattened }
 
-// Incomplete tells that the dump says of itself that it was cut short.
+// Incomplete tells that the dump says of itself that it was cut short, or that
+// a part of a split dump is missing.
 func (d *Dump) Incomplete() bool { return d.incomplete }
 
 // Size is the size of the dump in bytes: of the file, of all files of a split

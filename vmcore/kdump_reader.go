@@ -96,6 +96,11 @@ func newKdump(parts []Part, split bool) (*Dump, error) {
 		return nil, errors.Join(err, m.close())
 	}
 	d.setRanges(f.ranges)
+	if split && !d.incomplete {
+		if d.incomplete, err = f.lacksPart(srcs[0]); err != nil {
+			return nil, errors.Join(err, m.close())
+		}
+	}
 	return d, nil
 }
 
@@ -183,6 +188,22 @@ func (f *kdumpFile) sameRanks(src source) error {
 		rank += uint64(bits.OnesCount64(word))
 		return nil
 	})
+}
+
+// lacksPart tells whether there are pages in the second bitmap that no part has.
+func (f *kdumpFile) lacksPart(src source) (bool, error) {
+	lacks, i := false, 0
+	err := f.eachWord(src, f.layout.bitmap2(), func(pfn, word uint64) error {
+		for ; word != 0 && !lacks; word &= word - 1 {
+			at := pfn + uint64(bits.TrailingZeros64(word))
+			for i < len(f.parts) && f.parts[i].end <= at {
+				i++
+			}
+			lacks = i == len(f.parts) || at < f.parts[i].start
+		}
+		return nil
+	})
+	return lacks, err
 }
 
 type zlibState struct {

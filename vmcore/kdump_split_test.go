@@ -107,9 +107,21 @@ func TestSplitPartMissing(t *testing.T) {
 	part := func(i int) vmcore.Part {
 		return vmcore.Part{R: bytes.NewReader(files[i].b), Size: int64(len(files[i].b))}
 	}
+	if d, err := vmcore.NewSplit(part(2), part(0), part(1)); err != nil || d.Incomplete() {
+		t.Errorf("all parts: %v, or they are said to be incomplete", err)
+	}
 	d, err := vmcore.NewSplit(part(2), part(0))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !d.Incomplete() {
+		t.Error("without a part in the middle, and not incomplete")
+	}
+	for _, lacks := range []int{0, 2} {
+		d, err := vmcore.NewSplit(part((lacks+1)%3), part((lacks+2)%3))
+		if err != nil || !d.Incomplete() {
+			t.Errorf("without part %d: %v, or not incomplete", lacks, err)
+		}
 	}
 	le := binary.LittleEndian
 	start, end := le.Uint64(files[1].b[pg+80:]), le.Uint64(files[1].b[pg+88:])
