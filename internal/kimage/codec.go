@@ -11,7 +11,6 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
-	"github.com/ulikunitz/xz/lzma"
 )
 
 const (
@@ -37,10 +36,10 @@ var codecs = []codec{
 	{"xz", xzMagic, func(r io.Reader) (io.Reader, error) { return newXZ(r) }},
 	{"zstd", "\x28\xb5\x2f\xfd", openZstd},
 	{"bzip2", "BZh", func(r io.Reader) (io.Reader, error) { return bzip2.NewReader(r), nil }},
-	{"lz4", "\x02\x21\x4c\x18", openLZ4}, // the kernel's: lz4 -l
+	{"lz4", lz4LegacyMagic, func(r io.Reader) (io.Reader, error) { return newLZ4Legacy(r) }},
 	{"lz4", "\x04\x22\x4d\x18", openLZ4},
 	{"lzo", lzopMagic, func(r io.Reader) (io.Reader, error) { return newLZOP(r) }},
-	{"lzma", "\x5d\x00\x00", openLZMA},
+	{"lzma", "\x5d\x00\x00", func(r io.Reader) (io.Reader, error) { return newLZMA(r) }},
 }
 
 func codecOf(head []byte) *codec {
@@ -60,6 +59,7 @@ func openZstd(r io.Reader) (io.Reader, error) {
 	return z, nil
 }
 
+// openLZ4 reads the frame that lz4 writes without -l.
 func openLZ4(r io.Reader) (io.Reader, error) {
 	z := lz4.NewReader(r)
 	// One at a time: what panics in a goroutine of the library's ends the
@@ -70,9 +70,9 @@ func openLZ4(r io.Reader) (io.Reader, error) {
 	return z, nil
 }
 
-// openLZMA reads what xz(1) calls format "lzma" and the kernel too.
-func openLZMA(r io.Reader) (io.Reader, error) {
-	return lzma.ReaderConfig{DictCap: maxWindow}.NewReader(r)
+// toMemory is a decompressor that needs no window beside what it unpacks to.
+type toMemory interface {
+	whole(to []byte) (int, error)
 }
 
 // unpacker is a compressed layer being read. It turns whatever its library
@@ -137,11 +137,12 @@ func (u *unpacker) guard(call func() error) (err error) {
 	if _, ok := errors.AsType[*Error](err); ok {
 		return err // of a layer further out
 	}
-	_, big := errors.AsType[*lzma.ErrDictSize](err)
 	switch {
+	case err == errMore:
+		return err
 	case u.any && (errors.Is(err, gzip.ErrHeader) || errors.Is(err, zstd.ErrMagicMismatch)):
 		return io.EOF
-	case big, errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, errWindow):
+	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, errWindow):
 		return u.fail(ErrTooLarge, fmt.Sprintf("wants to keep more than %d MiB while unpacking", maxWindow>>20))
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return u.fail(ErrTruncated, "the compressed data ends too early")
@@ -151,6 +152,22 @@ func (u *unpacker) guard(call func() error) (err error) {
 
 func (u *unpacker) fail(sentinel error, what string) error {
 	return &Error{Err: sentinel, Kind: Compressed, Layers: u.outer, Detail: u.codec.name + ": " + what, hints: []string{copyAgain}}
+}
+
+// whole unpacks all of the layer to memory, of which it returns how much is used,
+// if the codec can have that for its window and nothing was read before. It is
+// errMore when the memory is too small; what is in it then is of no use.
+func (u *unpacker) whole(to []byte) (int, error) {
+	if u.err != nil {
+		return 0, u.err
+	}
+	n := 0
+	err := u.guard(func() (err error) {
+		n, err = u.r.(toMemory).whole(to)
+		return err
+	})
+	*u.budget -= int64(n)
+	return n, err
 }
 
 // drain reads to the end, where the checksums are.

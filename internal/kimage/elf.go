@@ -89,29 +89,25 @@ func (o *opener) elf(s *source) (*Image, error) {
 		}
 	}
 
-	if img.Data, err = o.alloc(ELF, fileEnd); err != nil {
+	slices.SortFunc(loads, func(a, b segment) int { return cmp.Compare(a.offset, b.offset) })
+	size := fileEnd
+	end, fits := s.lastByte(loads), s.whole != nil && movesDown(loads, base)
+	if fits = fits && end <= fileEnd/4*5; fits {
+		size = max(size, end)
+	}
+	if img.Data, err = o.alloc(ELF, size); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(loads, func(a, b segment) int { return cmp.Compare(a.offset, b.offset) })
-	for _, p := range loads {
-		if p.filesz == 0 {
-			continue
+	done := false
+	if fits {
+		if done, err = o.moved(s, img.Data, loads, base); err != nil {
+			return nil, err
 		}
-		to := img.Data[p.paddr-base:][:p.filesz]
-		from := p.offset
-		if p == first {
-			n := copy(to, head)
-			to, from = to[n:], from+uint64(n)
-			if len(to) == 0 {
-				continue
-			}
-		}
-		n, err := s.readAt(to, int64(from))
-		if err == io.ErrUnexpectedEOF {
-			return nil, o.truncated(ELF, "a vmlinux whose PT_LOAD at %#x ends after %d of %d bytes", p.offset, n, len(to))
-		}
-		if err != nil {
-			return nil, o.failed(err, ELF, "a PT_LOAD")
+	}
+	img.Data = img.Data[:fileEnd]
+	if !done {
+		if err := o.segments(s, img.Data, head, loads, first, base); err != nil {
+			return nil, err
 		}
 	}
 
@@ -124,6 +120,84 @@ func (o *opener) elf(s *source) (*Image, error) {
 		return nil, err
 	}
 	return img, nil
+}
+
+// segments reads PT_LOADs, in the order of the file, to memory. head is the
+// first bytes of first, which may not be there to be read any more.
+func (o *opener) segments(s *source, to, head []byte, loads []segment, first segment, base uint64) error {
+	for _, p := range loads {
+		if p.filesz == 0 {
+			continue
+		}
+		to := to[p.paddr-base:][:p.filesz]
+		from := p.offset
+		if p == first {
+			n := copy(to, head)
+			to, from = to[n:], from+uint64(n)
+			if len(to) == 0 {
+				continue
+			}
+		}
+		n, err := s.readAt(to, int64(from))
+		if err == io.ErrUnexpectedEOF {
+			return o.truncated(ELF, "a vmlinux whose PT_LOAD at %#x ends after %d of %d bytes", p.offset, n, len(to))
+		}
+		if err != nil {
+			return o.failed(err, ELF, "a PT_LOAD")
+		}
+	}
+	return nil
+}
+
+// lastByte is where an ELF file ends, as far as its headers tell: behind its
+// section headers, if nothing that is loaded lies behind them.
+func (s *source) lastByte(loads []segment) uint64 {
+	le := binary.LittleEndian
+	end := le.Uint64(s.head[40:]) + uint64(le.Uint16(s.head[58:]))*uint64(le.Uint16(s.head[60:]))
+	for _, p := range loads {
+		end = max(end, p.offset+p.filesz)
+	}
+	return end
+}
+
+// movesDown tells whether PT_LOADs, in the order of the file, are in the same
+// order in memory, and each nearer to the beginning there.
+func movesDown(loads []segment, base uint64) bool {
+	var file, memory uint64 // ends so far
+	for _, p := range loads {
+		if at := p.paddr - base; at > p.offset || at < memory || p.offset < file {
+			return false
+		}
+		file, memory = p.offset+p.filesz, p.paddr-base+p.filesz
+	}
+	return true
+}
+
+// moved unpacks all of an ELF file to memory that is a little larger than the
+// kernel, which saves the decompressor's window, and moves the PT_LOADs to where
+// they shall lie. done is false when the file is larger than its headers say.
+func (o *opener) moved(s *source, to []byte, loads []segment, base uint64) (done bool, err error) {
+	n, err := s.whole(to)
+	if err == errMore {
+		clear(to)
+		return false, nil
+	}
+	if err != nil {
+		return false, o.failed(err, ELF, "the file")
+	}
+	s.done = true
+	var end uint64
+	for _, p := range loads {
+		if p.offset+p.filesz > uint64(n) {
+			have := max(uint64(n), p.offset) - p.offset
+			return false, o.truncated(ELF, "a vmlinux whose PT_LOAD at %#x ends after %d of %d bytes", p.offset, have, p.filesz)
+		}
+		at := p.paddr - base
+		clear(to[end:at])
+		end = at + uint64(copy(to[at:], to[p.offset:][:p.filesz]))
+	}
+	clear(to[end:])
+	return true, nil
 }
 
 // programs reads the headers of an ELF file. dynamic is nil without PT_DYNAMIC.

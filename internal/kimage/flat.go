@@ -46,7 +46,7 @@ func (o *opener) flat(s *source) (*Image, error) {
 		if img.Data, err = o.alloc(Flat, end); err != nil {
 			return nil, err
 		}
-		n, err := s.readAt(img.Data, 0)
+		n, err := s.all(img.Data)
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			if _, ok := errors.AsType[*Error](err); !ok {
 				return nil, short(int64(n))
@@ -67,7 +67,7 @@ func (o *opener) flat(s *source) (*Image, error) {
 	if img.Data, err = o.alloc(Flat, size); err != nil {
 		return nil, err
 	}
-	n, err := s.readAt(img.Data, 0)
+	n, err := s.all(img.Data)
 	if err != nil && err != io.ErrUnexpectedEOF {
 		return nil, o.failed(err, Flat, "the image")
 	}

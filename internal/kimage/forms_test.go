@@ -55,8 +55,13 @@ var writers = map[string]func(io.Writer) (io.WriteCloser, error){
 
 func compress(t testing.TB, how string, r io.Reader) []byte {
 	t.Helper()
+	return pack(t, writers[how], r)
+}
+
+func pack(t testing.TB, with func(io.Writer) (io.WriteCloser, error), r io.Reader) []byte {
+	t.Helper()
 	var b bytes.Buffer
-	w, err := writers[how](&b)
+	w, err := with(&b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -570,6 +575,61 @@ func TestMemoryOfLargeVmlinux(t *testing.T) {
 		if got := after.TotalAlloc - before.TotalAlloc; got > size*3/2 {
 			t.Errorf("%s: %d MiB for a kernel of %d", name, got>>20, size>>20)
 		}
+	}
+}
+
+// large is an image of some megabytes that does not pack well.
+func large(size uint32) []byte {
+	b := build(uint64(size)+0x1000, peRISCV64, section{".text", 0x1000, size - 0x1000})
+	for at, x := 0x2000, uint32(1); at+4 <= len(b); at += 200 {
+		x = x*1664525 + 1013904223
+		binary.LittleEndian.PutUint32(b[at:], x)
+	}
+	return b
+}
+
+// Whatever the form, a kernel costs at most half of its own memory beside that,
+// although xz and lzma look back further than it is long.
+func TestMemoryOfForms(t *testing.T) {
+	const size = 12 << 20
+	image := large(size)
+	v := newVmlinux()
+	v.data, v.loads = image, nil
+	v.load(0, size/2, size/2)
+	v.load(size/2, size/2, size/2+0x1000)
+	v.debug = 1 << 19
+	elf := v.file()
+	binary.LittleEndian.PutUint64(elf[40:], uint64(len(elf)-64))
+	binary.LittleEndian.PutUint16(elf[58:], 64)
+	binary.LittleEndian.PutUint16(elf[60:], 1)
+
+	writers := maps.Clone(writers)
+	writers["xz"] = func(w io.Writer) (io.WriteCloser, error) { return xz.WriterConfig{DictCap: 32 << 20}.NewWriter(w) }
+	writers["lzma"] = func(w io.Writer) (io.WriteCloser, error) { return lzma.WriterConfig{DictCap: 64 << 20}.NewWriter(w) }
+	check := func(name string, file []byte) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		img, err := inspect(file)
+		runtime.ReadMemStats(&after)
+		if err != nil || !bytes.Equal(img.Data, image) {
+			t.Errorf("%s: %v", name, err)
+			return
+		}
+		got := after.TotalAlloc - before.TotalAlloc
+		bound := uint64(size * 3 / 2)
+		if strings.Contains(name, "xz") || strings.Contains(name, "lzma") || strings.Contains(name, "legacy") {
+			bound = size * 9 / 8 // what is unpacked is the window, or that is small
+		}
+		if got > bound {
+			t.Errorf("%s: %d MiB for a kernel of %d", name, got>>20, size>>20)
+		}
+	}
+	for _, how := range slices.Sorted(maps.Keys(writers)) {
+		packed := pack(t, writers[how], bytes.NewReader(image))
+		check(how+", Image", packed)
+		check("zboot, "+how+", Image", zbootOf(how, packed))
+		check("UKI, zboot, "+how+", Image", ukiOf(zbootOf(how, packed)))
+		check(how+", vmlinux", pack(t, writers[how], bytes.NewReader(elf)))
 	}
 }
 

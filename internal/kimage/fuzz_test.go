@@ -6,6 +6,9 @@ import (
 	"errors"
 	"io"
 	"testing"
+
+	"github.com/pierrec/lz4/v4"
+	"github.com/ulikunitz/xz/lzma"
 )
 
 // sound inspects data and checks what must hold of any answer.
@@ -91,4 +94,81 @@ func FuzzXZ(f *testing.F) {
 	f.Add(golden(f, "xz"))
 	f.Add(golden(f, "riscv.xz"))
 	f.Fuzz(func(t *testing.T, b []byte) { unpackAll(t, "xz", b) })
+}
+
+// referee compares a decompressor of ours with a library: what both take is
+// the same, and so is what both can tell before something is wrong.
+func referee(t *testing.T, ours, theirs func(io.Reader) (io.Reader, error), b []byte) {
+	t.Helper()
+	const limit = 256 << 10
+	read := func(open func(io.Reader) (io.Reader, error)) ([]byte, error) {
+		r, err := open(bytes.NewReader(b))
+		if err != nil {
+			return nil, err
+		}
+		return io.ReadAll(io.LimitReader(r, limit))
+	}
+	want, bad := func() (b []byte, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = errors.New("panic")
+			}
+		}()
+		return read(theirs)
+	}()
+	got, err := read(ours)
+	if err == nil && bad == nil && !bytes.Equal(got, want) {
+		t.Fatalf("%d bytes, the library has %d others", len(got), len(want))
+	}
+	r, broken := ours(bytes.NewReader(b))
+	if w, ok := r.(toMemory); ok && broken == nil {
+		to := make([]byte, limit)
+		n, werr := w.whole(to)
+		if werr == errMore {
+			return
+		}
+		if (werr == nil) != (err == nil) || err == nil && !bytes.Equal(to[:n], got) {
+			t.Fatalf("whole: %d bytes, %v; read: %d, %v", n, werr, len(got), err)
+		}
+	}
+}
+
+func FuzzLZMA(f *testing.F) {
+	f.Add(golden(f, "lzma"))
+	f.Add(compress(f, "lzma", bytes.NewReader(large(0x8000))))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		referee(t, func(r io.Reader) (io.Reader, error) { return newLZMA(r) },
+			func(r io.Reader) (io.Reader, error) { return lzma.ReaderConfig{DictCap: 16 << 20}.NewReader(r) }, b)
+	})
+}
+
+func FuzzLZMA2(f *testing.F) {
+	var packed bytes.Buffer
+	w, err := lzma.NewWriter2(&packed)
+	if err != nil {
+		f.Fatal(err)
+	}
+	w.Write(large(0x9000))
+	if err := w.Close(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(packed.Bytes())
+	f.Add([]byte("\x01\x00\x02abc\x02\x00\x00d\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		const dictionary = 1 << 20
+		referee(t, func(r io.Reader) (io.Reader, error) { return newLZMA2(r, dictionary), nil },
+			func(r io.Reader) (io.Reader, error) { return lzma.Reader2Config{DictCap: dictionary}.NewReader2(r) }, b)
+	})
+}
+
+func FuzzLZ4(f *testing.F) {
+	f.Add(golden(f, "legacy.lz4"))
+	f.Add(append(golden(f, "legacy.lz4"), 0, 0x68, 0, 0))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if !bytes.HasPrefix(b, []byte(lz4LegacyMagic)) {
+			return
+		}
+		referee(t, func(r io.Reader) (io.Reader, error) { return newLZ4Legacy(r) },
+			func(r io.Reader) (io.Reader, error) { return lz4.NewReader(r), nil }, b)
+	})
 }

@@ -147,7 +147,20 @@ func (o *opener) unpack(c *codec, s *source) (*Image, error) {
 	}
 	u := newUnpacker(c, r, &o.budget, outer)
 	defer u.close()
-	img, err := o.open(streamSource(u, -1))
+	plain := streamSource(u, -1)
+	if _, ok := u.r.(toMemory); ok && s.at != nil {
+		plain.whole = func(to []byte) (int, error) {
+			again, err := s.from(0)
+			if err != nil {
+				return 0, err
+			}
+			return newUnpacker(c, again, &o.budget, outer).whole(to)
+		}
+	}
+	img, err := o.open(plain)
+	if plain.done {
+		return img, err // its end was seen
+	}
 	if err == nil {
 		err = u.drain()
 	} else if _, ok := errors.AsType[*Error](err); ok {

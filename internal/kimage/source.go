@@ -18,6 +18,10 @@ type source struct {
 	size   int64       // -1 when only the end of the stream tells
 	// head is the first bytes; they can always be read, again and again.
 	head []byte
+	// whole, if not nil, unpacks the stream anew, from its first byte to its
+	// end; see [unpacker.whole]. done tells that it has.
+	whole func(to []byte) (int, error)
+	done  bool
 }
 
 // forward counts what was read.
@@ -99,6 +103,21 @@ func (s *source) readAt(p []byte, off int64) (int, error) {
 	}
 	n, err := io.ReadFull(r, p)
 	return n, unexpected(err)
+}
+
+// all is readAt for p that is likely all of s, and costs no memory but p then.
+func (s *source) all(p []byte) (int, error) {
+	if s.whole == nil {
+		return s.readAt(p, 0)
+	}
+	n, err := s.whole(p)
+	if err == errMore {
+		return s.readAt(p, 0)
+	}
+	if s.done = err == nil; s.done && n < len(p) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 // section is a part of s as a source; its end is checked by whoever reads it

@@ -10,12 +10,9 @@ import (
 	"hash/crc32"
 	"hash/crc64"
 	"io"
-
-	"github.com/ulikunitz/xz/lzma"
 )
 
-// The .xz container ("The .xz File Format", 1.2.1, in xz's doc/). The library's own reader of it believes the dictionary size of every block, up
-// to 4 GiB; here the container is read and the library does LZMA2.
+// The .xz container ("The .xz File Format", 1.2.1, in xz's doc/).
 const (
 	xzMagic  = "\xfd7zXZ\x00"
 	xzFooter = "YZ"
@@ -37,6 +34,9 @@ type xzReader struct {
 	// Of the block: where its data begins, the length of its header, what
 	// came out.
 	at, header, out int64
+	data            *lzmaStream
+	branched        bool // filtered, with positions from start on
+	start           uint32
 }
 
 // xzRecord is what the index says of a block.
@@ -80,6 +80,10 @@ func (z *xzReader) Read(p []byte) (int, error) {
 			if err := z.next(); err != nil {
 				return 0, err
 			}
+			z.block = z.data
+			if z.branched {
+				z.block = newBranches(z.data, z.start)
+			}
 		}
 		n, err := z.block.Read(p)
 		z.out += int64(n)
@@ -90,6 +94,36 @@ func (z *xzReader) Read(p []byte) (int, error) {
 			err = z.end()
 		}
 		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// whole unpacks all to memory, which is the dictionary of each block until the
+// block is complete and what the filter did to it can be undone.
+func (z *xzReader) whole(to []byte) (int, error) {
+	n := 0
+	for {
+		if err := z.next(); err != nil {
+			if err == io.EOF {
+				err = nil
+			}
+			return n, err
+		}
+		size, err := z.data.whole(to[n:])
+		if err != nil {
+			return n, err
+		}
+		block := to[n:][:size]
+		n += size
+		z.out = int64(size)
+		if z.branched {
+			undoBranches(block, z.start)
+		}
+		if z.check != nil {
+			z.check.Write(block)
+		}
+		if err := z.end(); err != nil {
 			return n, err
 		}
 	}
@@ -118,11 +152,15 @@ func (z *xzReader) next() error {
 	if flags&0x3c != 0 {
 		return fmt.Errorf("unknown flags %#x of a block", flags)
 	}
+	unpacked := uint64(maxWindow)
 	for _, present := range []byte{0x40, 0x80} { // sizes, which the index has again
 		if flags&present != 0 {
-			_, n := binary.Uvarint(h)
+			size, n := binary.Uvarint(h)
 			if n <= 0 {
 				return errors.New("broken header of a block")
+			}
+			if present == 0x80 {
+				unpacked = size
 			}
 			h = h[n:]
 		}
@@ -143,26 +181,28 @@ func (z *xzReader) next() error {
 	if branched != (flags&3 != 0) || len(h) < 3 || h[0] != xzLZMA2 || h[1] != 1 {
 		return errors.New("filters that a riscv64 kernel is not compressed with")
 	}
-	dictionary, err := lzma.DecodeDictCap(h[2])
+	dictionary, err := xzDictionary(h[2])
 	if err != nil {
 		return err
-	}
-	if dictionary > maxWindow {
-		return errWindow
 	}
 	z.at, z.out = z.in.pos, 0
 	if z.check != nil {
 		z.check.Reset()
 	}
-	block, err := lzma.Reader2Config{DictCap: int(max(dictionary, lzma.MinDictCap))}.NewReader2(z.in)
-	if err != nil {
-		return err
-	}
-	z.block = block
-	if branched {
-		z.block = newBranches(block, start)
-	}
+	z.data, z.branched, z.start = newLZMA2(z.in, int(min(dictionary, unpacked))), branched, start
 	return nil
+}
+
+// xzDictionary is the size of a dictionary: 2 or 3 times a power of two.
+func xzDictionary(b byte) (uint64, error) {
+	if b > 40 {
+		return 0, fmt.Errorf("dictionary size %#x", b)
+	}
+	size := uint64(2|b&1) << (b/2 + 11)
+	if size > maxWindow {
+		return 0, errWindow
+	}
+	return size, nil
 }
 
 // end checks a block that was read.
