@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/panicroom-kdump/panicroom/internal/host"
 	"github.com/panicroom-kdump/panicroom/internal/kimage"
 )
 
@@ -13,6 +12,8 @@ import (
 type Kernel struct {
 	Path  string // for messages, may be ""
 	Image *kimage.Image
+	// Config is what the kernel was built with; nil if nobody knows.
+	Config kimage.Config
 
 	store *store // that Data lies in, or nil
 }
@@ -45,6 +46,7 @@ func OpenKernel(path string, force bool) (*Kernel, error) {
 		k.Close()
 		return nil, imageError(err)
 	}
+	k.Config = configOf(path, k.Image)
 	return k, nil
 }
 
@@ -57,7 +59,7 @@ func NewKernel(path string, data []byte) (*Kernel, error) {
 		}
 		return nil, imageError(err)
 	}
-	return &Kernel{Path: path, Image: image}, nil
+	return &Kernel{Path: path, Image: image, Config: image.Config()}, nil
 }
 
 // imageError makes what was recognised instead of a kernel a broken rule.
@@ -68,22 +70,11 @@ func imageError(err error) error {
 	return err
 }
 
-// checkKernel checks that an image is one for the machine, and can be a panic
-// kernel as far as its configuration is known: it is that of the running kernel.
-func checkKernel(a *arch, m *host.Machine, k *Kernel, purpose Purpose) error {
+// checkKernel checks that an image is one for the machine.
+func checkKernel(a *arch, k *Kernel) error {
 	if uint64(k.Image.Machine) != a.elfMachine {
 		return &RuleError{Rule: RuleImage,
 			Detail: fmt.Sprintf("the image is for %v, the machine is %s", k.Image.Machine, a.name)}
-	}
-	if k.Image.Release != m.Release || purpose != ForCrash {
-		return nil
-	}
-	for _, option := range []string{"CONFIG_CRASH_DUMP", "CONFIG_PROC_VMCORE"} {
-		if m.Config[option] == "n" {
-			return &RuleError{Rule: RuleImage,
-				Detail: fmt.Sprintf("kernel %s was built without %s: as a panic kernel it would not see the dead kernel's memory", m.Release, option),
-				Remedy: []string{fmt.Sprintf("name a panic kernel with %s=y: panicroom load --kernel FILE; Debian's have it", option)}}
-		}
 	}
 	return nil
 }

@@ -41,6 +41,12 @@ type Options struct {
 	// Unpacked is the size of the initramfs when unpacked, in bytes; 0 is
 	// unknown and taken for three times its size.
 	Unpacked uint64
+	// Codecs are the compressions that the initramfs is in, as
+	// [CheckInitramfs] tells; without them it is not asked whether the kernel
+	// knows them.
+	Codecs []string
+	// Force loads a kernel whose configuration says that it will not work.
+	Force bool
 	// WorkingMemory is how much memory the panic kernel and its program need
 	// beside what is loaded, in bytes; 0 is [DefaultWorkingMemory], and more where
 	// ACPI tables are read.
@@ -123,8 +129,14 @@ func Make(m *host.Machine, kernel *Kernel, initramfs []byte, opts *Options) (*Pl
 		return nil, err
 	}
 	p.Method, p.Why, p.instead = chosen.method, chosen.why, chosen.instead
-	if err := checkKernel(a, m, kernel, p.Purpose); err != nil {
+	if err := checkKernel(a, kernel); err != nil {
 		return nil, err
+	}
+	if err := checkConfig(m, kernel, p.Purpose, len(initramfs) > 0, opts); err != nil {
+		if !opts.Force {
+			return nil, err
+		}
+		p.warn("%v; it was forced", err)
 	}
 	if image.Relocations == kimage.RelocationsStripped {
 		p.warn("%s needs relocations and has lost them: it will hang without a word, and was forced", cmp.Or(kernel.Path, "the kernel"))

@@ -162,11 +162,10 @@ func (k *kexec) load(l *kexecline.Line, purpose load.Purpose) error {
 		return &load.RuleError{Rule: load.RuleImage, Detail: fmt.Sprintf("%s is of the type %s (%s), and --type says %s", l.Kernel, is, kernel.Image.Form(), l.Type),
 			Remedy: []string{"without --type, panicroom loads what the file is"}}
 	}
-	initramfs, unpacked, err := k.initramfs(l, kernel.Image)
+	initramfs, err := k.initramfs(l, kernel.Image, opts)
 	if err != nil {
 		return err
 	}
-	opts.Unpacked = unpacked
 	opts.NoInitramfs = initramfs == nil
 	line := k.cmdline(l, m, kernel.Image)
 	opts.Cmdline = &line
@@ -201,18 +200,17 @@ func kexecType(image *kimage.Image) kexecline.Type {
 	return kexecline.Image
 }
 
-// initramfs is the one that was named, or that came with the kernel, and what
-// it unpacks to; nil for none.
-func (k *kexec) initramfs(l *kexecline.Line, image *kimage.Image) (data []byte, unpacked uint64, err error) {
+// initramfs is the one that was named, or that came with the kernel, with what
+// it unpacks to in opts; nil for none.
+func (k *kexec) initramfs(l *kexecline.Line, image *kimage.Image, opts *load.Options) ([]byte, error) {
 	switch {
 	case l.Initrd != "":
-		return readInitramfs(l.Initrd)
+		return readInitramfs(l.Initrd, opts)
 	case image.Unified != nil && len(image.Unified.Initrd) > 0:
-		data = image.Unified.Initrd
-		unpacked, err = load.CheckInitramfs(l.Kernel+" (its initramfs)", data)
-		return data, unpacked, err
+		data := image.Unified.Initrd
+		return data, load.CheckInitramfs(l.Kernel+" (its initramfs)", data, opts)
 	}
-	return nil, 0, nil
+	return nil, nil
 }
 
 // cmdline is the new kernel's command line as the options say, with nothing of

@@ -114,7 +114,7 @@ insists on one.
 	f.StringVar(&l.append, "append", "", "add `TEXT` to the command line")
 	f.StringVar(&l.method, "method", string(load.Auto), "system `CALL`: auto, load or file")
 	f.BoolVar(&l.reboot, "reboot", false, "load the kernel to reboot into instead")
-	f.BoolVar(&l.force, "force", false, "load a vmlinux without relocations, which will hang")
+	f.BoolVar(&l.force, "force", false, "load a kernel that is known not to work")
 	f.IntVar(&l.level, "level", 31, "leave the `SUM` of these pages out")
 	f.StringVar(&l.memory, "mem-limit", "", "save with `SIZE` of memory (default: half the free)")
 	f.StringVar(&l.final, "final", string(crashenv.Reboot), "reboot, poweroff or halt at the `END`")
@@ -156,7 +156,7 @@ func (l *loading) run(ctx context.Context, c *command) error {
 	var initramfs []byte
 	var env *crashenv.Environment
 	if l.initramfs != "" {
-		if initramfs, opts.Unpacked, err = readInitramfs(l.initramfs); err != nil {
+		if initramfs, err = readInitramfs(l.initramfs, opts); err != nil {
 			return err
 		}
 	} else {
@@ -191,7 +191,7 @@ func (l *loading) options() (*load.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := &load.Options{Append: l.append, Method: method}
+	opts := &load.Options{Append: l.append, Method: method, Force: l.force}
 	if l.hasCmdline {
 		opts.Cmdline = &l.cmdline
 	}

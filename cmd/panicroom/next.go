@@ -53,8 +53,7 @@ func (l *loading) nextInitramfs(c *command, m *host.Machine, kernel *load.Kernel
 			opts.Cmdline = &u.Cmdline
 		}
 		if l.initramfs == "" && len(u.Initrd) > 0 {
-			_, err := load.CheckInitramfs(l.kernel+" (its initramfs)", u.Initrd)
-			return u.Initrd, err
+			return u.Initrd, load.CheckInitramfs(l.kernel+" (its initramfs)", u.Initrd, opts)
 		}
 	}
 	if l.initramfs == "" {
@@ -64,8 +63,7 @@ func (l *loading) nextInitramfs(c *command, m *host.Machine, kernel *load.Kernel
 		}
 	}
 	c.step("reading %s", l.initramfs)
-	b, _, err := readInitramfs(l.initramfs)
-	return b, err
+	return readInitramfs(l.initramfs, opts)
 }
 
 // findInitramfs finds the initramfs of a release where distributions put it.
@@ -93,20 +91,20 @@ func findFile(candidates []string, none, hint string) (string, error) {
 // memory of the machine.
 const maxInitramfs = 1 << 30
 
-// readInitramfs reads an initramfs, checks it, and tells what it unpacks to.
-func readInitramfs(name string) (data []byte, unpacked uint64, err error) {
+// readInitramfs reads an initramfs, checks it, and notes in opts what it unpacks
+// to.
+func readInitramfs(name string, opts *load.Options) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxInitramfs+1))
 	switch {
 	case err != nil:
-		return nil, 0, err
+		return nil, err
 	case len(b) > maxInitramfs:
-		return nil, 0, fmt.Errorf("initramfs %s is larger than %s: %w", name, ui.Bytes(maxInitramfs), errors.ErrUnsupported)
+		return nil, fmt.Errorf("initramfs %s is larger than %s: %w", name, ui.Bytes(maxInitramfs), errors.ErrUnsupported)
 	}
-	unpacked, err = load.CheckInitramfs(name, b)
-	return b, unpacked, err
+	return b, load.CheckInitramfs(name, b, opts)
 }

@@ -21,6 +21,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"zboot kernels", "internal/kimage", `^readPE$`, `^FuzzZBoot$`},
 	{"lzop containers", "internal/kimage", `^newLZOP$`, `^FuzzLZOP$`},
 	{"xz containers", "internal/kimage", `^newXZ$`, `^FuzzXZ$`},
+	{"configurations in kernels", "internal/kimage", `^ParseConfig$`, `^FuzzConfig$`},
 	{"LZMA", "internal/kimage", `^newLZMA$`, `^FuzzLZMA$`},
 	{"LZMA2", "internal/kimage", `^newLZMA2$`, `^FuzzLZMA2$`},
 	{"lz4's legacy frame", "internal/kimage", `^newLZ4Legacy$`, `^FuzzLZ4$`},
