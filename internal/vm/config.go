@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,9 @@ var (
 	// ErrTimeLimit is wrapped when a machine was stopped because its time was
 	// over.
 	ErrTimeLimit = errors.New("the machine's time is over")
+	// ErrNoBegin is wrapped when a machine was stopped because what it was
+	// started for did not begin.
+	ErrNoBegin = errors.New("the machine hangs before it begins")
 	// ErrEnded is wrapped when an event is waited for that cannot come any
 	// more, because the machine has ended.
 	ErrEnded = errors.New("the machine has ended")
@@ -47,6 +51,14 @@ type Config struct {
 	// OnLine, if not nil, sees every line of the console as it comes, in one
 	// goroutine. It must not wait for the machine.
 	OnLine func(Line)
+
+	// Begin, if not nil, matches a line that must come within BeginLimit from
+	// the start: a machine that hangs in its firmware is not waited for until
+	// its time is over. Before it is stopped then, what its CPUs do goes to the
+	// file Registers.
+	Begin      *regexp.Regexp
+	BeginLimit time.Duration
+	Registers  string
 
 	Extra []string // more arguments for QEMU
 	// Limit is how long the machine may run at most, wall time; 5 minutes.

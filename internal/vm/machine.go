@@ -117,6 +117,9 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		copies.Go(func() { serve(listeners[i+1], p.W) })
 	}
 	go m.console.copy(out)
+	if c.Begin != nil {
+		go m.watch()
+	}
 	go func() {
 		<-m.console.end // Wait closes the pipe, so it must be read to its end first
 		err := m.cmd.Wait()

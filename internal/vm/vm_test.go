@@ -56,6 +56,8 @@ func fakeMachine(guest string, args []string) int {
 				fmt.Fprintln(qmp, `{"event":"RESUME"}`)
 				fmt.Fprintln(qmp, `{"return":{"status":"running"}}`)
 				replies <- true
+			case "human-monitor-command":
+				fmt.Fprintln(qmp, `{"return":"CPU#0\r\n pc 0000000080000000"}`)
 			default:
 				fmt.Fprintln(qmp, `{"error":{"class":"CommandNotFound","desc":"no such thing"}}`)
 			}
@@ -220,6 +222,35 @@ func TestExpectEndsWithContext(t *testing.T) {
 	defer cancel()
 	if _, err := m.Expect(ctx, regexp.MustCompile("never"), 0); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Expect = %v; want deadline exceeded", err)
+	}
+}
+
+// A machine that does not begin is stopped early, with what it said last and what
+// its CPUs do; one that does begin is left alone.
+func TestBegin(t *testing.T) {
+	registers := filepath.Join(t.TempDir(), "registers")
+	m := start(t, "hang", Config{Begin: regexp.MustCompile("Linux version"), BeginLimit: 50 * time.Millisecond, Registers: registers})
+	_, err := m.Wait()
+	if !errors.Is(err, ErrNoBegin) {
+		t.Fatalf("Wait = %v; want ErrNoBegin", err)
+	}
+	for _, want := range []string{`"Linux version" in 50ms`, `ago; registers in ` + registers} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+	text, err := os.ReadFile(registers)
+	if err != nil || strings.Count(string(text), "info registers -a\nCPU#0\r\n pc 0000000080000000") != 2 {
+		t.Errorf("registers: %q, %v", text, err)
+	}
+
+	m = start(t, "hang", Config{Begin: regexp.MustCompile("up"), BeginLimit: time.Minute, Registers: registers + "2"})
+	if _, err := m.Expect(t.Context(), regexp.MustCompile("up"), 0); err != nil {
+		t.Fatal(err)
+	}
+	m.Kill()
+	if _, err := m.Wait(); !errors.Is(err, ErrKilled) {
+		t.Errorf("Wait = %v; want ErrKilled", err)
 	}
 }
 
