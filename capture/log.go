@@ -15,13 +15,13 @@ import (
 // Records that cannot be read are left out and counted in the error: the one
 // that says why the kernel died is the last, behind whatever is damaged.
 func SaveLog(w io.Writer, k *kernel.Kernel) (int64, error) {
-	return saveLog(w, k.Log())
+	return SaveLogAs(w, k, 0, kernel.LogRecord.Line)
 }
 
-// SaveLogSince is SaveLog of the records from the one with the number first on;
-// see [kernel.Kernel.LogCleared].
-func SaveLogSince(w io.Writer, k *kernel.Kernel, first uint64) (int64, error) {
-	return saveLog(w, since(k.Log(), first))
+// SaveLogAs is SaveLog of the records from the one with the number first on,
+// see [kernel.Kernel.LogCleared], each as line has it.
+func SaveLogAs(w io.Writer, k *kernel.Kernel, first uint64, line func(kernel.LogRecord) string) (int64, error) {
+	return saveLog(w, since(k.Log(), first), line)
 }
 
 // since leaves records before first out. One that could not be read may have no
@@ -36,7 +36,7 @@ func since(records iter.Seq2[kernel.LogRecord, error], first uint64) iter.Seq2[k
 	}
 }
 
-func saveLog(w io.Writer, records iter.Seq2[kernel.LogRecord, error]) (n int64, err error) {
+func saveLog(w io.Writer, records iter.Seq2[kernel.LogRecord, error], line func(kernel.LogRecord) string) (n int64, err error) {
 	b := bufio.NewWriterSize(w, 64<<10)
 	var first error
 	lost := 0
@@ -47,12 +47,12 @@ func saveLog(w io.Writer, records iter.Seq2[kernel.LogRecord, error]) (n int64, 
 			}
 			continue
 		}
-		line := r.Line()
-		b.WriteString(line)
+		text := line(r)
+		b.WriteString(text)
 		if werr := b.WriteByte('\n'); werr != nil {
 			return n, werr
 		}
-		n += int64(len(line)) + 1
+		n += int64(len(text)) + 1
 	}
 	if lost > 0 {
 		err = fmt.Errorf("%d errors in the kernel's log, the first: %w", lost, first)

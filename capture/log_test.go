@@ -20,7 +20,7 @@ func TestSaveLogGoesOnAfterDamage(t *testing.T) {
 			yield(kernel.LogRecord{Text: "Kernel panic"}, nil)
 	}
 	var b strings.Builder
-	n, err := saveLog(&b, iter.Seq2[kernel.LogRecord, error](records))
+	n, err := saveLog(&b, iter.Seq2[kernel.LogRecord, error](records), kernel.LogRecord.Line)
 	const want = "[    0.000000] Linux version\n[    0.000000] Kernel panic\n"
 	if b.String() != want || n != int64(len(want)) {
 		t.Errorf("saveLog wrote %d bytes, %q; want %q", n, b.String(), want)
@@ -32,7 +32,7 @@ func TestSaveLogGoesOnAfterDamage(t *testing.T) {
 
 // Records before the last clear are left out, but not the news that some could
 // not be read.
-func TestSaveLogSince(t *testing.T) {
+func TestSaveLogAs(t *testing.T) {
 	records := func(yield func(kernel.LogRecord, error) bool) {
 		_ = yield(kernel.LogRecord{Seq: 6, Text: "old"}, nil) &&
 			yield(kernel.LogRecord{}, vmcore.ErrUnreadable) &&
@@ -40,7 +40,7 @@ func TestSaveLogSince(t *testing.T) {
 			yield(kernel.LogRecord{Seq: 9, Text: "newer"}, nil)
 	}
 	var b strings.Builder
-	_, err := saveLog(&b, since(records, 8))
+	_, err := saveLog(&b, since(records, 8), kernel.LogRecord.Line)
 	if want := "[    0.000000] new\n[    0.000000] newer\n"; b.String() != want || !errors.Is(err, vmcore.ErrUnreadable) {
 		t.Errorf("%q, %v; want %q and that a record was unreadable", b.String(), err, want)
 	}

@@ -44,13 +44,26 @@ func (c Caller) String() string {
 // without the newline at the end: time, caller where the dump tells it, the
 // text with unprintable bytes as \xNN and further lines indented.
 func (r LogRecord) Line() string {
-	var b strings.Builder
-	b.Grow(len(r.Text) + 32)
-	fmt.Fprintf(&b, "[%5d.%06d] ", uint64(r.Time)/1e9, uint64(r.Time)%1e9/1e3)
+	head := r.stamp()
 	if r.Caller.Kind != 0 {
-		fmt.Fprintf(&b, "[%8s] ", r.Caller)
+		head += fmt.Sprintf("[%8s] ", r.Caller)
 	}
-	indent := strings.Repeat(" ", b.Len())
+	return r.line(head, strings.Repeat(" ", len(head)))
+}
+
+// ShortLine is the record as vmcore-dmesg of kexec-tools prints it: as Line,
+// without the caller, and further lines are not indented.
+func (r LogRecord) ShortLine() string { return r.line(r.stamp(), "") }
+
+func (r LogRecord) stamp() string {
+	return fmt.Sprintf("[%5d.%06d] ", uint64(r.Time)/1e9, uint64(r.Time)%1e9/1e3)
+}
+
+// line is the text behind a head, further lines behind an indent.
+func (r LogRecord) line(head, indent string) string {
+	var b strings.Builder
+	b.Grow(len(head) + len(r.Text))
+	b.WriteString(head)
 	for i := range len(r.Text) {
 		switch c := r.Text[i]; {
 		case c == '\n':

@@ -240,17 +240,20 @@ func TestLogWraps(t *testing.T) {
 
 func TestLogRecordLine(t *testing.T) {
 	for _, c := range []struct {
-		r    LogRecord
-		want string
+		r           LogRecord
+		want, short string
 	}{
-		{LogRecord{Text: "x"}, "[    0.000000] x"},
-		{LogRecord{Time: 123456*time.Second + 7*time.Microsecond, Text: ""}, "[123456.000007] "},
+		{LogRecord{Text: "x"}, "[    0.000000] x", "[    0.000000] x"},
+		{LogRecord{Time: 123456*time.Second + 7*time.Microsecond, Text: ""}, "[123456.000007] ", "[123456.000007] "},
 		{LogRecord{Caller: Caller{'T', 159}, Text: "a\tb\nc\x00\x7f\xc3\xa4\x1b"},
-			"[    0.000000] [    T159] a\tb\n                          c\\x00\\x7f\\xc3\\xa4\\x1b"},
-		{LogRecord{Caller: Caller{'C', 1234567890}, Text: "y"}, "[    0.000000] [C1234567890] y"},
+			"[    0.000000] [    T159] a\tb\n                          c\\x00\\x7f\\xc3\\xa4\\x1b", "[    0.000000] a\tb\nc\\x00\\x7f\\xc3\\xa4\\x1b"},
+		{LogRecord{Caller: Caller{'C', 1234567890}, Text: "y"}, "[    0.000000] [C1234567890] y", "[    0.000000] y"},
 	} {
 		if got := c.r.Line(); got != c.want {
 			t.Errorf("Line() = %q; want %q", got, c.want)
+		}
+		if got := c.r.ShortLine(); got != c.short {
+			t.Errorf("ShortLine() = %q; want %q", got, c.short)
 		}
 	}
 }
