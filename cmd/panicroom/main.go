@@ -4,8 +4,8 @@
 //
 // There is one file per verb here, each nothing but flags, options, one call
 // and printing; what the verbs do lives in the packages that the module's
-// documentation names in order. Called by the name kexec, it is the kexec of
-// kexec-tools.
+// documentation names in order. Called by the name kexec, makedumpfile or
+// vmcore-dmesg, it is that program of kexec-tools or makedumpfile.
 package main
 
 import (
@@ -26,12 +26,20 @@ func main() {
 	if crashenv.IsInit() {
 		crashenv.Init()
 	}
-	if filepath.Base(os.Args[0]) == "kexec" {
-		os.Exit(newKexec(os.Stdout, os.Stderr).run(os.Args[1:]))
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	switch args := os.Args[1:]; filepath.Base(os.Args[0]) {
+	case "kexec":
+		stop() // a signal ends it
+		os.Exit(newKexec(os.Stdout, os.Stderr).run(args))
+	case "makedumpfile":
+		os.Exit(newMakedumpfile(os.Stdin, os.Stdout, os.Stderr).run(ctx, args))
+	case "vmcore-dmesg":
+		stop()
+		os.Exit(vmcoreDmesg(args, os.Stdout, os.Stderr))
+	default:
+		os.Exit(run(ctx, args, os.Stdin, os.Stdout, os.Stderr))
+	}
 }
 
 // run is the whole command on given streams; it returns the exit code.

@@ -2,6 +2,7 @@ package getopt
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -132,4 +133,24 @@ func (p *Program) long(name string) (*Option, error) {
 		names = append(names, "--"+o.Long)
 	}
 	return nil, p.Wrong(fmt.Sprintf("--%s is ambiguous: %s", name, strings.Join(names, ", ")))
+}
+
+// Sift takes options apart: those to be obeyed in their order, and those that
+// change nothing, each once, by name. The error is of the first one that is
+// refused.
+func Sift(options []Given) (obeyed []Given, ignored []Option, err error) {
+	for _, g := range options {
+		switch g.Support {
+		case Refused:
+			return nil, nil, g.Refusal()
+		case Ignored:
+			if !slices.ContainsFunc(ignored, func(o Option) bool { return o.Name() == g.Name() }) {
+				ignored = append(ignored, *g.Option)
+			}
+		default:
+			obeyed = append(obeyed, g)
+		}
+	}
+	slices.SortFunc(ignored, func(a, b Option) int { return strings.Compare(a.Name(), b.Name()) })
+	return obeyed, ignored, nil
 }

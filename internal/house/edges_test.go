@@ -26,6 +26,7 @@ var floors = map[string]int{
 	"internal/device":    1,
 	"internal/seal":      1,
 	"internal/kexecline": 1,
+	"internal/dumpline":  1,
 
 	"internal/getopt/getopttest": 1,
 
@@ -59,6 +60,7 @@ var edges = []struct{ from, to, because string }{
 	{"vmcore", "internal/sys", "dumps are read through mmap, which costs a tenth of read(2) on /proc/vmcore"},
 	{"vmcore", "internal/lzo", "pages compressed with LZO; no library with a usable licence writes it"},
 	{"internal/kexecline", "internal/getopt", "kexec reads its command line with getopt_long"},
+	{"internal/dumpline", "internal/getopt", "makedumpfile reads its command line with getopt_long"},
 	{"internal/getopt/getopttest", "internal/getopt", "documents are compared with the table of options"},
 	{"internal/host", "internal/fdt", "the firmware's reserved memory stands in the device tree"},
 	{"internal/seal", "internal/fdt", "the seal lies in /chosen of the panic kernel's device tree"},
@@ -104,6 +106,7 @@ var edges = []struct{ from, to, because string }{
 	{"cmd/panicroom", "internal/sys", "version and machine of the command itself"},
 	{"cmd/panicroom", "internal/ui", "every word to a person or a pipe"},
 	{"cmd/panicroom", "internal/kexecline", "called as kexec, it reads the command lines of kexec-tools"},
+	{"cmd/panicroom", "internal/dumpline", "called as makedumpfile, it reads the command lines of makedumpfile"},
 	{"cmd/panicroom", "internal/host", "load reads the machine"},
 	{"cmd/panicroom", "vmcore", "save, log and report open dumps"},
 	{"cmd/panicroom", "capture", "convert saves a dump again"},

@@ -31,6 +31,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"kdump headers", "vmcore", `(?i)kdump`, `^FuzzKdump$`},
 	{"flattened dumps", "vmcore", `^Rearrange$`, `^FuzzFlattened$`},
 	{"what the LZO encoder writes", "internal/lzo", `^Encoder$`, `^FuzzAppend$`},
+	{"/proc/kcore as a dump", "vmcore", `^NewLive$`, `^FuzzLive$`},
 	{"vmcoreinfo", "kernel", `(?i)^parsevmcoreinfo$`, `^FuzzVMCoreInfo$`},
 	{"the printk ring", "kernel", `^LogRecord$`, `^FuzzLog$`},
 	{"page tables", "kernel", `^Arch$`, `^FuzzPageTables$`},
@@ -49,6 +50,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"memory maps and device trees of machines", "load", `^Make$`, `^FuzzMake$`},
 	{"plans", "crashenv", `^Plan$`, `^FuzzParsePlan$`},
 	{"command lines of kexec", "internal/kexecline", `^Parse$`, `^FuzzParse$`},
+	{"command lines of makedumpfile", "internal/dumpline", `^Parse$`, `^FuzzParse$`},
 	{"manifests", "crashenv", `^Manifest$`, `^FuzzParseManifest$`},
 }
 

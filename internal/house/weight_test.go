@@ -21,6 +21,9 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 // of the panic room twice over while the initramfs is unpacked, once after.
 // Whoever raises it says here what for:
 //
+//   - 6.0 MB: the command lines of makedumpfile and vmcore-dmesg, whose places in
+//     kdump initramfs it takes, and /proc/kcore as a dump; 64 KiB, one step of the
+//     file. Measured 5.96 MB.
 //   - 5.9 MB: dumps in every format and compression that their readers know
 //     (zlib 46 KB, snappy 11 KB, LZO 5 KB; ELF, flattened, split and raw ones and
 //     convert, 60 KB), and the command lines of kexec-tools. Measured 5.83 MB.
@@ -34,7 +37,7 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 //   - 4.5 MB: cobra, encoding/json, kdump formats with zstd, BTF, xz, page
 //     selection and the report; the "disk only" budget of the first design was
 //     4.0 MB without a command line library (0.3 MB) and BTF (0.4 MB).
-const maxBytes = 5_900_000
+const maxBytes = 6_000_000
 
 // forbidden are packages that the crash binary must not link. An exception
 // names the only package that may import it.

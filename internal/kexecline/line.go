@@ -88,21 +88,16 @@ func Parse(args []string) (*Line, error) {
 	case has[optVersion]:
 		return &Line{Do: Version}, nil
 	}
-	for _, g := range options {
-		switch g.Support {
-		case getopt.Refused:
-			return nil, g.Refusal()
-		case getopt.Ignored:
-			if !slices.ContainsFunc(l.Ignored, func(o getopt.Option) bool { return o.Long == g.Long }) {
-				l.Ignored = append(l.Ignored, *g.Option)
-			}
-		default:
-			if err := l.set(g); err != nil {
-				return nil, err
-			}
+	obeyed, ignored, err := getopt.Sift(options)
+	if err != nil {
+		return nil, err
+	}
+	l.Ignored = ignored
+	for _, g := range obeyed {
+		if err := l.set(g); err != nil {
+			return nil, err
 		}
 	}
-	slices.SortFunc(l.Ignored, func(a, b getopt.Option) int { return strings.Compare(a.Long, b.Long) })
 	l.repeats(options)
 	if l.Cmdline.Text != nil && l.Cmdline.Reuse {
 		l.Cmdline.Reuse = false

@@ -1,7 +1,6 @@
 package kexecline
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -213,17 +212,7 @@ func TestErrors(t *testing.T) {
 		{[]string{"-p", "k", "--noefi"}, getopt.ErrUnsupported, "an option of x86"},
 	} {
 		got, err := Parse(c.args)
-		var e *getopt.Error
-		if !errors.As(err, &e) || !errors.Is(err, c.err) || got != nil {
-			t.Errorf("%q: %+v, %v; want an error of the kind %q", c.args, got, err, c.err)
-			continue
-		}
-		if text := strings.Join(append([]string{err.Error()}, e.Hints()...), "\n"); !strings.Contains(text, c.says) {
-			t.Errorf("%q says\n%s\nwant %q in it", c.args, text, c.says)
-		}
-		if len(e.Hints()) == 0 {
-			t.Errorf("%q: %v: no hint", c.args, err)
-		}
+		getopttest.Error(t, c.args, got == nil, err, c.err, c.says)
 	}
 }
 
@@ -297,14 +286,8 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		args := strings.Split(s, "\x00")
 		l, err := Parse(args)
-		if (l == nil) == (err == nil) {
-			t.Fatalf("%q: %+v, %v", args, l, err)
-		}
 		if err != nil {
-			var e *getopt.Error
-			if !errors.As(err, &e) || len(e.Hints()) == 0 {
-				t.Fatalf("%q: %#v", args, err)
-			}
+			getopttest.Error(t, args, l == nil, err, nil, "")
 			return
 		}
 		if (l.Kernel != "") != (l.Do == Load || l.Do == LoadExec) {

@@ -163,3 +163,20 @@ func Table(t *testing.T, p *getopt.Program, parse func(o getopt.Option) ([]getop
 		}
 	}
 }
+
+// Error checks that a command line was refused with an error of a kind, or of
+// any if kind is nil, which says something in itself or its hints.
+func Error(t testing.TB, args []string, refused bool, err, kind error, says string) {
+	t.Helper()
+	var e *getopt.Error
+	if !errors.As(err, &e) || kind != nil && !errors.Is(err, kind) || !refused {
+		t.Errorf("%q: refused %v, %v; want an error of the kind %q", args, refused, err, kind)
+		return
+	}
+	if text := strings.Join(append([]string{err.Error()}, e.Hints()...), "\n"); !strings.Contains(text, says) {
+		t.Errorf("%q says\n%s\nwant %q in it", args, text, says)
+	}
+	if len(e.Hints()) == 0 {
+		t.Errorf("%q: %v: no hint", args, err)
+	}
+}
