@@ -193,3 +193,54 @@ func TestShare(t *testing.T) {
 		t.Errorf("sizes %v", size)
 	}
 }
+
+// FuzzSplit changes what the parts of a split dump say of themselves: each has a
+// whole header, both bitmaps, and descriptors of its own.
+func FuzzSplit(f *testing.F) {
+	for _, o := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		b := handMade(f, o)
+		add := func(startA, endA, startB, endB uint64) {
+			sub := func(start, end uint64) []byte {
+				s := bytes.Clone(b[pg : pg+160])
+				o.PutUint32(s[12:], 1)
+				o.PutUint64(s[80:], start)
+				o.PutUint64(s[88:], end)
+				return s
+			}
+			f.Add(b[:464], sub(startA, endA), sub(startB, endB), b[2*pg:2*pg+4], b[3*pg:3*pg+4], b[4*pg:4*pg+8*24], b[5*pg:5*pg+600])
+		}
+		add(0, 10, 10, 32)
+		add(10, 32, 0, 10)
+		add(0, 16, 8, 32)
+		add(0, ^uint64(0), 0, 0)
+	}
+	f.Fuzz(func(t *testing.T, header, subA, subB, bitmap1, bitmap2, descs, data []byte) {
+		part := func(sub []byte) vmcore.Part {
+			b := make([]byte, 7*pg)
+			for i, region := range [][]byte{header, sub, bitmap1, bitmap2, descs, data} {
+				copy(b[i*pg:(i+1)*pg], region)
+			}
+			copy(b, "KDUMP   ")
+			return vmcore.Part{R: bytes.NewReader(b), Size: int64(len(b))}
+		}
+		d, err := vmcore.NewSplit(part(subA), part(subB))
+		if (d == nil) == (err == nil) {
+			t.Fatalf("NewSplit = %v, %v", d, err)
+		}
+		if err != nil {
+			return
+		}
+		defer d.Close()
+		p := make([]byte, d.PageSize())
+		for i, r := range d.Ranges() {
+			if i == 16 {
+				break
+			}
+			for at, n := r.Start, 0; at < r.End && n < 40; at, n = at+vmcore.PhysAddr(len(p)), n+1 {
+				if n, err := d.ReadPhys(p, at); (err == nil) != (n == len(p)) {
+					t.Fatalf("ReadPhys = %d, %v", n, err)
+				}
+			}
+		}
+	})
+}

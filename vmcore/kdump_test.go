@@ -466,6 +466,11 @@ func FuzzKdump(f *testing.F) {
 			f.Add(b[:464], b[pg:pg+160], b[2*pg:2*pg+4], b[3*pg:3*pg+4], b[4*pg:4*pg+8*24], b[5*pg:5*pg+600])
 		}
 		add()
+		for version := uint32(1); version < 6; version++ {
+			o.PutUint32(b[8:], version)
+			add()
+		}
+		o.PutUint32(b[8:], 6)
 		// A part of a split dump, from page frame 10 on.
 		o.PutUint32(b[pg+12:], 1)
 		o.PutUint64(b[pg+80:], 10)
