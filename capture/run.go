@@ -63,7 +63,12 @@ func Run(ctx context.Context, d *vmcore.Dump, k *kernel.Kernel, out File, opts O
 	}
 	// Whatever happened, what is in the file shall be readable.
 	if ferr := w.Finish(r.res.Complete); ferr != nil {
-		return nil, errors.Join(err, ferr)
+		err = errors.Join(err, ferr)
+		if opts.WriteOnce {
+			return nil, err // its header comes last
+		}
+		// It opened before, and says that it is incomplete.
+		r.res.Complete, r.res.Reason = false, err.Error()
 	}
 	r.res.Bytes = int64(w.Size())
 	r.res.Pages.Saved = w.Pages()

@@ -52,6 +52,13 @@ const (
 	maxOrder     = 11
 )
 
+// Where things lie in memory, to damage them: the page with the roots of
+// sections and the one with their entries, and the page tables below the root.
+const (
+	SectionRoots = rootsPhys
+	PageTables   = tablesPhys
+)
+
 // Flags of struct page as 6.12 numbers them, HWPoison as with MEMORY_FAILURE.
 const (
 	LRU        = 1 << 5
