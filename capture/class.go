@@ -1,5 +1,10 @@
 package capture
 
+import (
+	"fmt"
+	"strconv"
+)
+
 // Class is what a page of the dead machine holds, as far as it matters for
 // leaving it out.
 type Class uint8
@@ -18,6 +23,7 @@ const (
 	ClassUnaccepted                // not yet accepted from the hypervisor: never touched
 	ClassAbsent                    // no memory
 	ClassUnreadable                // could not be read when it was tried
+	ClassOther                     // the kernel's own, and not needed for triage; told apart for LevelReport only
 
 	NumClasses = iota // how many there are
 )
@@ -32,7 +38,7 @@ func (c Class) String() string {
 
 var classNames = [NumClasses]string{
 	"kernel", "zero", "cache", "cache_private", "user", "free", "poison", "offline", "unaccepted",
-	"absent", "unreadable",
+	"absent", "unreadable", "other",
 }
 
 // Bits of a dump level; a set bit leaves the pages out. They are those of
@@ -43,8 +49,45 @@ const (
 	LevelCachePrivate = 4
 	LevelUser         = 8
 	LevelFree         = 16
-	LevelAll          = 31 // what triage of a kernel needs is kept
+	LevelAll          = 31 // everything that is the kernel's is kept
+
+	// LevelOther is a bit of our own: what is the kernel's and not needed to say
+	// what happened. In headers of dumps it does not appear.
+	LevelOther = 32
+	// LevelReport keeps what a report needs, see triagePages.
+	LevelReport = LevelAll | LevelOther
 )
+
+// levelNames are the levels that have a name.
+var levelNames = []struct {
+	name  string
+	level int
+}{{"full", 0}, {"kernel", LevelAll}, {"report", LevelReport}}
+
+// ParseLevel reads a dump level: a number from 0 to 31, or full (0), kernel (31)
+// or report, which has no number.
+func ParseLevel(text string) (int, error) {
+	for _, l := range levelNames {
+		if text == l.name {
+			return l.level, nil
+		}
+	}
+	if n, err := strconv.Atoi(text); err == nil && n >= 0 && n <= LevelAll {
+		return n, nil
+	}
+	return 0, fmt.Errorf("dump level %q is neither full, kernel, report, nor a number from 0 to %d", text, LevelAll)
+}
+
+// LevelName is what ParseLevel reads: the number, or "report".
+func LevelName(level int) string {
+	if level == LevelReport {
+		return "report"
+	}
+	return strconv.Itoa(level)
+}
+
+// ValidLevel tells whether a dump can be made at a level.
+func ValidLevel(level int) bool { return level >= 0 && level <= LevelAll || level == LevelReport }
 
 // classBits has the bits of a level that leave a class out, any of them is
 // enough. LevelCachePrivate means all of the page cache.
@@ -54,6 +97,7 @@ var classBits = [NumClasses]int{
 	ClassCachePrivate: LevelCachePrivate,
 	ClassUser:         LevelUser,
 	ClassFree:         LevelFree,
+	ClassOther:        LevelOther,
 }
 
 // Dropped tells whether pages of the class are left out at a dump level. What

@@ -54,7 +54,8 @@ type Counts struct {
 	CachePrivate uint64 `json:"cache_private"`
 	User         uint64 `json:"user"`
 	Free         uint64 `json:"free"`
-	Untouchable  uint64 `json:"untouchable"` // poisoned, offline, unaccepted
+	Untouchable  uint64 `json:"untouchable"`     // poisoned, offline, unaccepted
+	Other        uint64 `json:"other,omitempty"` // left out by LevelOther
 	Unreadable   uint64 `json:"unreadable"`
 	// Absent pages are in what is saved without being there: left out of a
 	// dump that is saved again.
@@ -120,6 +121,8 @@ func (c *Counts) count(class Class, n uint64) {
 		c.Free += n
 	case ClassPoison, ClassOffline, ClassUnaccepted:
 		c.Untouchable += n
+	case ClassOther:
+		c.Other += n
 	case ClassUnreadable:
 		c.Unreadable += n
 	case ClassAbsent:

@@ -20,7 +20,7 @@ import (
 // With an error there may be a Result as well: then out holds a valid dump that
 // is marked incomplete and has everything that was saved before the error.
 func Run(ctx context.Context, d *vmcore.Dump, k *kernel.Kernel, out File, opts Options) (*Result, error) {
-	if opts.Level < 0 || opts.Level > LevelAll {
+	if !ValidLevel(opts.Level) {
 		return nil, fmt.Errorf("dump level %d is not in 0 to %d", opts.Level, LevelAll)
 	}
 	if d.MaxPFN() > vmcore.MaxKdumpPFN {
@@ -88,7 +88,7 @@ func header(d *vmcore.Dump, k *kernel.Kernel, level int) vmcore.KdumpHeader {
 	h := vmcore.KdumpHeader{
 		ByteOrder: d.ByteOrder(),
 		PageSize:  d.PageSize(),
-		DumpLevel: level,
+		DumpLevel: level & LevelAll,
 		Notes:     d.Notes(),
 	}
 	h.Utsname.Machine = d.Machine().String()
@@ -127,6 +127,8 @@ type run struct {
 	selector *Selector
 	// blind: pages cannot be told apart, all are saved.
 	blind bool
+	// triage has the pages that LevelOther keeps; nil: it is not asked for.
+	triage *pageSet
 	// filtered: what is saved does not have all pages of the machine.
 	filtered bool
 }
@@ -298,6 +300,7 @@ func (w *worker) do(j *job) error {
 		if err := w.selector.Classify(j.start, classes); err != nil {
 			return err
 		}
+		w.run.markOther(j.start, classes)
 	}
 	w.run.keepOrDrop(j.start, classes)
 	for i := 0; i < j.n; {

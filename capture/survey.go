@@ -38,6 +38,7 @@ func (r *run) survey(ctx context.Context) (*survey, error) {
 	if err != nil {
 		return r.unknown(err), nil
 	}
+	r.findTriage(ctx)
 	s := &survey{}
 	classes := make([]Class, extentPages(r.dump.PageSize()))
 	for start, n := range r.extents {
@@ -48,6 +49,7 @@ func (r *run) survey(ctx context.Context) (*survey, error) {
 		if err := selector.Classify(start, classes[:n]); err != nil {
 			return r.unknown(err), nil
 		}
+		r.markOther(start, classes[:n])
 		for _, c := range classes[:n] {
 			s.classes[c]++
 		}
@@ -80,6 +82,35 @@ func (r *run) survey(ctx context.Context) (*survey, error) {
 		}
 	}
 	return s, nil
+}
+
+// findTriage finds what LevelOther keeps. When something of it is not found,
+// all that is the kernel's is kept.
+func (r *run) findTriage(ctx context.Context) {
+	if r.opts.Level&LevelOther == 0 {
+		return
+	}
+	set, err := triagePages(ctx, r.kernel, r.dump.PageSize())
+	c := Check{"memory for triage", err == nil, fmt.Sprintf("it lies in %d places", len(set.runs))}
+	if err != nil {
+		c.Detail = err.Error()
+		r.lower(r.opts.Level&^LevelOther, "what a report needs was not found whole")
+	} else {
+		r.triage = set
+	}
+	r.res.Checks = append(r.res.Checks, c)
+}
+
+// markOther tells apart what is the kernel's and what of it a report needs.
+func (r *run) markOther(start vmcore.PFN, classes []Class) {
+	if r.triage == nil {
+		return
+	}
+	r.triage.without(start, len(classes), func(i int) {
+		if classes[i] == ClassKeep {
+			classes[i] = ClassOther
+		}
+	})
 }
 
 // unknown is the survey of a dump when pages cannot be told apart because of

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/panicroom-kdump/panicroom/capture"
 	"github.com/panicroom-kdump/panicroom/kernel"
 )
 
@@ -29,7 +30,7 @@ type Plan struct {
 	// Files are what the initramfs has beside this plan.
 	Files []File `json:"files,omitempty"`
 
-	// Level is the dump level of makedumpfile(8) -d.
+	// Level is the dump level of makedumpfile(8) -d, or capture.LevelReport.
 	Level int `json:"level"`
 	// MemLimit is what saving the dump may take, in bytes; 0 is half of what the
 	// panic kernel has free then, see memLimit.
@@ -173,7 +174,7 @@ func (p *Plan) check() error {
 		return bad("target directory %q", p.Target.Dir)
 	case p.Final != Reboot && p.Final != PowerOff && p.Final != Halt:
 		return bad("final action %q", p.Final)
-	case p.Level < 0 || p.Level > 31:
+	case !capture.ValidLevel(p.Level):
 		return bad("dump level %d, not 0 to 31", p.Level)
 	case p.MemLimit > 0 && p.MemLimit < MinMemLimit:
 		return bad("memory limit of %d bytes, at least %d", p.MemLimit, uint64(MinMemLimit))

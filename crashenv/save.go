@@ -49,7 +49,7 @@ type SaveOptions struct {
 	// Name of the crash; "" is made of the time of the crash and the release of
 	// the kernel.
 	Name string
-	// Level is the dump level of makedumpfile(8) -d.
+	// Level is the dump level of makedumpfile(8) -d, or capture.LevelReport.
 	Level int
 	// Threads is how many CPUs compress; 0 is all.
 	Threads int
@@ -373,7 +373,7 @@ func (s *saver) dumpPhase(ctx context.Context) (string, error) {
 		return err
 	})
 	if r := s.m.Dump; r != nil && r.Used != r.Level {
-		s.warn(fmt.Errorf("level %d was used instead of %d: %s", r.Used, r.Level, r.Why))
+		s.warn(fmt.Errorf("level %s was used instead of %s: %s", capture.LevelName(r.Used), capture.LevelName(r.Level), r.Why))
 	}
 	if r := s.m.Dump; err == nil && (r == nil || !r.Complete) {
 		err = errors.New("the dump is not complete")

@@ -62,9 +62,6 @@ as it is, and makedumpfile -R takes it apart. --split writes OUT.1, OUT.2, …
 		Args: args(cobra.MinimumNArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v.in, v.out = args[:len(args)-1], args[len(args)-1]
-			if err := checkLevel(cmd, v.opts.Level); err != nil {
-				return err
-			}
 			if v.opts.Threads < 0 || v.opts.Share < 0 {
 				return usage(cmd, errors.New("numbers are not below 0"))
 			}
@@ -94,7 +91,7 @@ as it is, and makedumpfile -R takes it apart. --split writes OUT.1, OUT.2, …
 	f := cmd.Flags()
 	f.StringVar(&format, "format", string(capture.FormatKdump), "kdump, elf or raw: `F`")
 	f.StringVar(&compression, "compress", vmcore.CompressionZstd.String(), "compress pages with `C`")
-	f.IntVar(&v.opts.Level, "level", 0, "leave the `SUM` of these pages out")
+	f.Var(levelFlag{&v.opts.Level}, "level", "what is saved")
 	f.IntVar(&v.opts.Threads, "threads", 0, "compress with `N` threads (default: one per CPU)")
 	f.StringVar(&memory, "mem-limit", "", memLimitFlag)
 	f.IntVar(&v.opts.Share, "share", 0, "let pages share data with the `N` stored last")
@@ -193,7 +190,7 @@ func writeStats(w io.Writer, res *capture.Result) {
 	row(p.Saved, fmt.Sprintf("saved, in %s", ui.Bytes(uint64(res.Bytes))))
 	row(p.Zero, "of them nothing but zeros")
 	if res.Why != "" {
-		fmt.Fprintf(w, "level %d in place of %d: %s\n", res.Used, res.Level, res.Why)
+		fmt.Fprintf(w, "level %s in place of %s: %s\n", capture.LevelName(res.Used), capture.LevelName(res.Level), res.Why)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/panicroom-kdump/panicroom/capture"
 	"github.com/panicroom-kdump/panicroom/crashenv"
 	"github.com/panicroom-kdump/panicroom/internal/host"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
@@ -74,9 +75,6 @@ insists on one.
   panicroom load --reboot && panicroom reboot --kexec`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkLevel(cmd, l.level); err != nil {
-				return err
-			}
 			var err error
 			if l.memLimit, err = memLimit(cmd, l.memory); err != nil {
 				return err
@@ -115,7 +113,8 @@ insists on one.
 	f.StringVar(&l.method, "method", string(load.Auto), "system `CALL`: auto, load or file")
 	f.BoolVar(&l.reboot, "reboot", false, "load the kernel to reboot into instead")
 	f.BoolVar(&l.force, "force", false, "load a kernel that is known not to work")
-	f.IntVar(&l.level, "level", 31, "leave the `SUM` of these pages out")
+	l.level = capture.LevelAll
+	f.Var(levelFlag{&l.level}, "level", "what is saved")
 	f.StringVar(&l.memory, "mem-limit", "", "save with `SIZE` of memory (default: half the free)")
 	f.StringVar(&l.final, "final", string(crashenv.Reboot), "reboot, poweroff or halt at the `END`")
 	f.IntVar(&l.cpus, "cpus", 1, "start `N` CPUs; each costs memory")

@@ -37,9 +37,6 @@ where DUMP is /proc/vmcore, or for making a saved crash of another dump.
 			if len(args) == 1 {
 				opts.Input = args[0]
 			}
-			if err := checkLevel(cmd, opts.Level); err != nil {
-				return err
-			}
 			if opts.Threads < 0 {
 				return usage(cmd, fmt.Errorf("--threads %d is no number of threads", opts.Threads))
 			}
@@ -77,23 +74,12 @@ where DUMP is /proc/vmcore, or for making a saved crash of another dump.
 	f := cmd.Flags()
 	f.StringVar(&dir, "target", "/var/crash", "save to `DIR`")
 	f.StringVar(&opts.Name, "name", "", "call the crash `NAME` (default: its time and the release)")
-	f.IntVar(&opts.Level, "level", 31, "leave the `SUM` of these pages out")
+	opts.Level = capture.LevelAll
+	f.Var(levelFlag{&opts.Level}, "level", "what is saved")
 	f.IntVar(&opts.Threads, "threads", 0, "compress with `N` threads (default: one per CPU)")
 	f.StringVar(&memory, "mem-limit", "", memLimitFlag)
 	f.BoolVar(&opts.NoReport, "no-report", false, "leave the report out")
 	return cmd
-}
-
-// levelHelp explains --level.
-const levelHelp = `--level is the dump level of makedumpfile, the sum of the pages left out: 1 for
-zero pages, 2 for cache, 4 for private cache, 8 for memory of programs, 16 for
-free pages.`
-
-func checkLevel(cmd *cobra.Command, level int) error {
-	if level < 0 || level > 31 {
-		return usage(cmd, fmt.Errorf("--level %d is not in 0 to 31", level))
-	}
-	return nil
 }
 
 // events shows a person how far a save is.
