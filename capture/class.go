@@ -23,6 +23,7 @@ const (
 	ClassUnaccepted                // not yet accepted from the hypervisor: never touched
 	ClassAbsent                    // no memory
 	ClassUnreadable                // could not be read when it was tried
+	ClassNoRoom                    // left out because the target is too full
 	ClassOther                     // the kernel's own, and not needed for triage; told apart for LevelReport only
 
 	NumClasses = iota // how many there are
@@ -38,7 +39,7 @@ func (c Class) String() string {
 
 var classNames = [NumClasses]string{
 	"kernel", "zero", "cache", "cache_private", "user", "free", "poison", "offline", "unaccepted",
-	"absent", "unreadable", "other",
+	"absent", "unreadable", "no_room", "other",
 }
 
 // Bits of a dump level; a set bit leaves the pages out. They are those of
@@ -104,7 +105,7 @@ var classBits = [NumClasses]int{
 // must not be touched is left out at every level.
 func (c Class) Dropped(level int) bool {
 	switch c {
-	case ClassPoison, ClassOffline, ClassUnaccepted, ClassAbsent, ClassUnreadable:
+	case ClassPoison, ClassOffline, ClassUnaccepted, ClassAbsent, ClassUnreadable, ClassNoRoom:
 		return true
 	}
 	return int(c) < NumClasses && classBits[c]&level != 0

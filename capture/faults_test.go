@@ -104,7 +104,7 @@ func newFaulty(seed uint64) *faulty {
 	r.f.room, r.f.failAt, r.f.disk.room = -1, -1, -1
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.opts = Options{
-		Level:       []int{0, 1, 16, 31, 31, 31}[r.rnd.IntN(6)],
+		Level:       []int{0, 1, 16, 31, 31, LevelReport}[r.rnd.IntN(6)],
 		Format:      []Format{FormatKdump, FormatKdump, FormatELF}[r.rnd.IntN(3)],
 		Compression: vmcore.Compression(r.rnd.IntN(int(vmcore.CompressionNone) + 1)),
 		Threads:     1 + r.rnd.IntN(3),
@@ -135,7 +135,10 @@ func (r *faulty) at() vmcore.PhysAddr {
 func (r *faulty) fullDisk() {
 	r.f.room = r.rnd.IntN(12 << 20)
 	r.mayFail = true
-	r.say("a disk of %d bytes", r.f.room)
+	if r.rnd.IntN(2) == 0 {
+		r.opts.Room = uint64(r.f.room)
+	}
+	r.say("a disk of %d bytes, known: %v", r.f.room, r.opts.Room > 0)
 }
 
 func (r *faulty) badWrite() {
@@ -323,7 +326,7 @@ func (r *faulty) run(t *testing.T) outcome {
 		t.Errorf("%d pages can be read; %d were saved", saved, res.Pages.Saved)
 	}
 	p := res.Pages
-	if sum := p.Saved + p.Cache + p.CachePrivate + p.User + p.Free + p.Untouchable + p.Unreadable + p.Absent; res.Complete && sum != p.Total {
+	if sum := p.Saved + p.Cache + p.CachePrivate + p.User + p.Free + p.Untouchable + p.Other + p.NoRoom + p.Unreadable + p.Absent; res.Complete && sum != p.Total {
 		t.Errorf("%d pages are accounted for: %+v", sum, p)
 	}
 	if !res.Complete {

@@ -33,7 +33,7 @@ func (l *limited) WriteAt(p []byte, off int64) (int, error) {
 // NoRoom tells whether err is for want of room for a dump: a smaller one may
 // fit.
 func NoRoom(err error) bool {
-	for _, full := range []error{ErrLimit, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+	for _, full := range []error{ErrLimit, ErrNoRoom, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		if errors.Is(err, full) {
 			return true
 		}

@@ -36,6 +36,9 @@ type Options struct {
 	// in bytes; 0 is DefaultMemLimit. It bounds the threads. One of them takes 39
 	// MiB, and less where what is mapped does not count: less is not kept.
 	MemLimit uint64
+	// Room is how many bytes the target takes at most, 0 if that is not known.
+	// When a dump may not fit, what a report needs is given the room first.
+	Room uint64
 	// Progress, if not nil, hears how far the work is, after every few MiB, in
 	// one goroutine. It must return soon.
 	Progress func(Progress)

@@ -57,6 +57,7 @@ type Counts struct {
 	Untouchable  uint64 `json:"untouchable"`     // poisoned, offline, unaccepted
 	Other        uint64 `json:"other,omitempty"` // left out by LevelOther
 	Unreadable   uint64 `json:"unreadable"`
+	NoRoom       uint64 `json:"no_room,omitempty"` // left out because the target was too full
 	// Absent pages are in what is saved without being there: left out of a
 	// dump that is saved again.
 	Absent uint64 `json:"absent,omitempty"`
@@ -125,6 +126,8 @@ func (c *Counts) count(class Class, n uint64) {
 		c.Other += n
 	case ClassUnreadable:
 		c.Unreadable += n
+	case ClassNoRoom:
+		c.NoRoom += n
 	case ClassAbsent:
 		c.Absent += n
 	}

@@ -53,7 +53,8 @@ func Run(ctx context.Context, d *vmcore.Dump, k *kernel.Kernel, out File, opts O
 	if err != nil {
 		return nil, err
 	}
-	err = r.save(ctx, w, survey.kept)
+	r.room = r.newRoom(ctx, w, survey.kept)
+	err = errors.Join(r.save(ctx, w, survey.kept), r.room.err())
 	if err == nil && d.Incomplete() {
 		err = errors.New("what was saved is incomplete itself")
 	}
@@ -129,6 +130,7 @@ type run struct {
 	blind bool
 	// triage has the pages that LevelOther keeps; nil: it is not asked for.
 	triage *pageSet
+	room   *room // nil: there is enough, or nobody knows
 	// filtered: what is saved does not have all pages of the machine.
 	filtered bool
 }
@@ -245,6 +247,9 @@ func (r *run) save(ctx context.Context, w vmcore.Writer, kept uint64) error {
 func (r *run) commit(w vmcore.Writer, j *job) error {
 	if j.err != nil {
 		return j.err
+	}
+	if r.room != nil {
+		r.room.fit(j)
 	}
 	if err := w.Write(j.extent); err != nil {
 		return err

@@ -78,7 +78,7 @@ func (m *memoryImage) SaveRaw(ctx context.Context, f target.File, progress func(
 
 func (m *memoryImage) captureOptions(progress func(done, total uint64)) capture.Options {
 	return capture.Options{
-		Level: m.opts.Level, Threads: m.opts.Threads, MemLimit: m.opts.MemLimit,
+		Level: m.opts.Level, Threads: m.opts.Threads, MemLimit: m.opts.MemLimit, Room: m.opts.room,
 		Progress: func(p capture.Progress) { progress(p.Done, p.Total) },
 	}
 }

@@ -76,6 +76,8 @@ type SaveOptions struct {
 
 	// before are the phases that brought us here, for the manifest.
 	before []PhaseResult
+	// room is what the dump may take on the target, 0 if unknown.
+	room uint64
 	// supervised: PID 1 is ours.
 	supervised bool
 	// loaded compares the panic room with what was loaded; nil is no panic room.
@@ -367,11 +369,16 @@ func (s *saver) dumpPhase(ctx context.Context) (string, error) {
 	if free, err := s.Target.Free(); err == nil {
 		b.keep = min(reserve, free/8)
 		b.left = int64(min(free-b.keep, 1<<62))
+		s.room = uint64(b.left)
 	}
 	err := s.writeAt(DumpFile, b, func(f target.File) (err error) {
 		s.m.Dump, err = s.dead.SaveDump(ctx, f, func(done, total uint64) { s.phases.events.progress(PhaseDump, done, total) })
 		return err
 	})
+	if errors.Is(err, capture.ErrNoRoom) && !errors.Is(err, target.ErrNoSpace) {
+		full := &target.NoSpaceError{Target: s.Target.Name()}
+		err = ui.Hint(fmt.Errorf("%s: %w: %w", full.Target, target.ErrNoSpace, err), full.Hints()...)
+	}
 	if r := s.m.Dump; r != nil && r.Used != r.Level {
 		s.warn(fmt.Errorf("level %s was used instead of %s: %s", capture.LevelName(r.Used), capture.LevelName(r.Level), r.Why))
 	}
@@ -418,8 +425,9 @@ type bounded struct {
 func (b *bounded) WriteAt(p []byte, offset int64) (int, error) {
 	// What makes the file longer is refused. What is written into it is not: a
 	// dump that ends early gets its header last.
+	// Nor does what is written again take more than the file has.
 	end := offset + int64(len(p))
-	if used := b.used.Add(int64(len(p))); b.left >= 0 && used > b.left && end > b.size.Load() {
+	if used := min(b.used.Add(int64(len(p))), end); b.left >= 0 && used > b.left && end > b.size.Load() {
 		b.used.Add(-int64(len(p)))
 		return 0, &target.NoSpaceError{Target: b.target, File: DumpFile, Offset: offset, Length: len(p), Free: b.keep}
 	}

@@ -202,6 +202,14 @@ func TestSaveFails(t *testing.T) {
 			files: []string{"dmesg.txt", "manifest.json", "report.json", "report.txt", "vmcore"},
 		},
 		{
+			name: "there is no room for all pages",
+			dead: testDead{dump: func(context.Context, target.File) (*capture.Result, error) {
+				return &capture.Result{}, fmt.Errorf("%w: 7", capture.ErrNoRoom)
+			}},
+			reasons: "no space left: no room for all pages: 7", is: target.ErrNoSpace,
+			files: []string{"dmesg.txt", "manifest.json", "report.json", "report.txt", "vmcore"},
+		},
+		{
 			name: "a phase is late", change: func(o *SaveOptions) { o.Deadlines, o.die = Deadlines{PhaseDump: 5}, "dump:late" },
 			reasons: "dump: phase dump was not done within its 5s", is: context.DeadlineExceeded,
 			dead: testDead{dump: func(ctx context.Context, _ target.File) (*capture.Result, error) {

@@ -95,6 +95,24 @@ func (e *Extent) Add(pfn PFN, page []byte) error {
 	return nil
 }
 
+// Keep takes the pages out of the extent of which keep says no.
+func (e *Extent) Keep(keep func(pfn PFN, zero bool) bool) {
+	pages, data := e.pages[:0], e.data[:0]
+	from := 0
+	for _, p := range e.pages {
+		end := from + int(p.size)
+		switch {
+		case keep(p.pfn, p.size == 0):
+			pages = append(pages, p)
+			data = append(data, e.data[from:end]...)
+		case p.size == 0:
+			e.zeros--
+		}
+		from = end
+	}
+	e.pages, e.data = pages, data
+}
+
 // isZero tells whether a page is zero, eight bytes at a time. Pages that are
 // not mostly show it in the first words.
 func isZero(p []byte) bool {

@@ -184,6 +184,9 @@ func writeStats(w io.Writer, res *capture.Result) {
 	if p.Absent > 0 {
 		row(p.Absent, "not in what was converted")
 	}
+	if p.NoRoom > 0 {
+		row(p.NoRoom, "left out for want of room")
+	}
 	if p.Unreadable > 0 {
 		row(p.Unreadable, "unreadable")
 	}

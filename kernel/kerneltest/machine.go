@@ -243,6 +243,9 @@ func StructPhys(pfn vmcore.PFN) vmcore.PhysAddr {
 	return mapPhys + vmcore.PhysAddr(uint64(pfn-BasePFN)*PageStruct)
 }
 
+// Linear is where the linear map has an address of RAM.
+func Linear(p vmcore.PhysAddr) uint64 { return linear(p) }
+
 // FirstPage is the first page that the machine itself does not use.
 func (m *Machine) FirstPage() vmcore.PFN {
 	return vmcore.PFN((mapPhys+vmcore.PhysAddr(m.Pages*PageStruct))/pageSize+1<<maxOrder) &^ (1<<maxOrder - 1)
