@@ -13,7 +13,7 @@ const (
 	// extentBytes is the unit of work, of old memory. Large enough for long
 	// writes and for what is found anew with each extent, small enough that one
 	// per thread and one being written fit into any crash kernel.
-	extentBytes = 2 << 20
+	extentBytes = 1 << 20
 	// pageBytes is what an extent keeps of a page beside its data.
 	pageBytes = 48
 	// jobsPerThread: while one extent is compressed, another waits to be written.
@@ -25,8 +25,8 @@ const (
 	windowBytes = 4 << 20
 	// fixedBytes does not depend on threads: the binary, Go's runtime and what is
 	// known of the kernel (16 MiB measured), and the windows that the survey and
-	// all look-ups share, 32 of 512 KiB, of which some are touched in places only.
-	fixedBytes = 28 << 20
+	// all look-ups share, 32 of 128 KiB.
+	fixedBytes = 20 << 20
 )
 
 // extentPages is how many pages have extentBytes. The largest page that a
@@ -43,7 +43,7 @@ func (o *Options) threads(pageSize uint64) int {
 	if limit == 0 {
 		limit = DefaultMemLimit
 	}
-	each := jobsPerThread*(extentBytes+extentPages(pageSize)*pageBytes) + encoderBytes + windowBytes + readBytes
+	each := jobsPerThread*(extentBytes+extentPages(pageSize)*pageBytes) + encoderBytes + windowBytes
 	if fit := int((limit - min(limit, fixedBytes)) / each); n > fit {
 		n = fit
 	}

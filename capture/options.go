@@ -33,7 +33,7 @@ type Options struct {
 	// Fewer are used if MemLimit asks for it.
 	Threads int
 	// MemLimit is how much memory the process may have resident while it works,
-	// in bytes; 0 is DefaultMemLimit. It bounds the threads. One of them takes 39
+	// in bytes; 0 is DefaultMemLimit. It bounds the threads. One of them takes 28
 	// MiB, and less where what is mapped does not count: less is not kept.
 	MemLimit uint64
 	// Room is how many bytes the target takes at most, 0 if that is not known.

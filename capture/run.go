@@ -271,22 +271,12 @@ func (r *run) commit(w vmcore.Writer, j *job) error {
 // dump.
 type worker struct {
 	run      *run
-	pageSize int
 	selector *Selector // nil: everything is kept
 	reader   *vmcore.Reader
-	buf      []byte
 }
 
-// readBytes is how much is copied out of old memory at a time.
-const readBytes = 256 << 10
-
 func (r *run) newWorker() (*worker, error) {
-	w := &worker{
-		run:      r,
-		pageSize: int(r.dump.PageSize()),
-		reader:   r.dump.NewReader(),
-		buf:      make([]byte, readBytes),
-	}
+	w := &worker{run: r, reader: r.dump.NewReader()}
 	if !r.blind {
 		w.selector = r.selector.fork()
 	}
@@ -314,7 +304,7 @@ func (w *worker) do(j *job) error {
 			continue
 		}
 		end := i + 1
-		for end < j.n && (end-i+1)*w.pageSize <= len(w.buf) && classes[end] == ClassKeep {
+		for end < j.n && classes[end] == ClassKeep {
 			end++
 		}
 		if err := w.add(j, i, end); err != nil {
@@ -328,16 +318,14 @@ func (w *worker) do(j *job) error {
 // add reads the pages from index i up to end of the job and compresses them.
 func (w *worker) add(j *job, i, end int) error {
 	for i < end {
-		buf := w.buf[:(end-i)*w.pageSize]
-		n, err := w.reader.ReadPhys(buf, vmcore.PhysAddr(j.start+vmcore.PFN(i))*vmcore.PhysAddr(w.pageSize))
-		for page := range n / w.pageSize {
-			if err := j.extent.Add(j.start+vmcore.PFN(i), buf[page*w.pageSize:][:w.pageSize]); err != nil {
-				return err
-			}
-			i++
-		}
+		n, err := j.extent.Fill(w.reader, j.start+vmcore.PFN(i), end-i)
+		i += n
 		if err == nil {
 			continue
+		}
+		var missing *vmcore.AddrError
+		if !errors.As(err, &missing) {
+			return err
 		}
 		// The page that could not be read, and no other, is lost.
 		j.classes[i] = ClassUnreadable

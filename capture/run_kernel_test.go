@@ -305,7 +305,7 @@ func TestRunWithBrokenNotes(t *testing.T) {
 
 // Pages of any size are worked on in pieces of the same size.
 func TestExtentPages(t *testing.T) {
-	for size, want := range map[uint64]uint64{4096: 512, 64 << 10: 32, 256 << 10: 8} {
+	for size, want := range map[uint64]uint64{4096: 256, 64 << 10: 16, 256 << 10: 4} {
 		if got := extentPages(size); got != want {
 			t.Errorf("extentPages(%d) = %d; want %d", size, got, want)
 		}

@@ -247,7 +247,7 @@ func TestOptionsThreads(t *testing.T) {
 		want int
 	}{
 		{Options{Threads: 3, MemLimit: 1 << 40}, 3},
-		{Options{Threads: 64}, 3},
+		{Options{Threads: 64}, 5},
 		{Options{Threads: 64, MemLimit: 32 << 20}, 1},
 		{Options{Threads: 64, MemLimit: 1 << 30}, 64},
 		{Options{Threads: 64, MemLimit: 1}, 1},

@@ -64,6 +64,8 @@ type Dump struct {
 type memory interface {
 	// readPhys is [Dump.ReadPhys].
 	readPhys(p []byte, addr PhysAddr) (int, error)
+	// nextPage looks through pages of memory as source.nextPage does.
+	nextPage(page []byte, addr PhysAddr, most int) (zeros int, found bool, err error)
 	// readFile gives bytes of the file, as source.readAt.
 	readFile(p []byte, off int64) (int, error)
 	// missing is [Dump.Missing].

@@ -36,6 +36,7 @@ type Extent struct {
 	pages []extentPage
 	data  []byte
 	zeros int
+	page  []byte // for Fill
 }
 
 type extentPage struct {
@@ -75,14 +76,28 @@ func (e *Extent) Add(pfn PFN, page []byte) error {
 	if len(page) != e.pack.pageSize {
 		return fmt.Errorf("page frame %#x: %d bytes in a dump with pages of %d", uint64(pfn), len(page), e.pack.pageSize)
 	}
-	if n := len(e.pages); n > 0 && e.pages[n-1].pfn >= pfn {
-		return fmt.Errorf("page frame %#x after %#x", uint64(pfn), uint64(e.pages[n-1].pfn))
+	if err := e.follows(pfn); err != nil {
+		return err
 	}
 	if isZero(page) {
 		e.zeros++
 		e.pages = append(e.pages, extentPage{pfn: pfn})
 		return nil
 	}
+	e.add(pfn, page)
+	return nil
+}
+
+// follows checks that pfn may be the next page.
+func (e *Extent) follows(pfn PFN) error {
+	if n := len(e.pages); n > 0 && e.pages[n-1].pfn >= pfn {
+		return fmt.Errorf("page frame %#x after %#x", uint64(pfn), uint64(e.pages[n-1].pfn))
+	}
+	return nil
+}
+
+// add appends a page that is not zero.
+func (e *Extent) add(pfn PFN, page []byte) {
 	before := len(e.data)
 	var flags uint32
 	e.data, flags = e.pack.append(e.data, page)
@@ -92,7 +107,6 @@ func (e *Extent) Add(pfn PFN, page []byte) error {
 		p.digest = digest(sum[:])
 	}
 	e.pages = append(e.pages, p)
-	return nil
 }
 
 // Keep takes the pages out of the extent of which keep says no.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
+	"slices"
 )
 
 // KdumpOptions are ways to write a kdump-compressed file that make no
@@ -377,7 +378,11 @@ func (kw *KdumpWriter) writeDescs(pages *[]extentPage) error {
 	}
 	at := kw.layout.descs() + kw.part.pages*kdumpDescSize - uint64(len(kw.descs))
 	for _, p := range *pages {
-		var desc [kdumpDescSize]byte
+		// In place: an array would be allocated for each page.
+		n := len(kw.descs)
+		kw.descs = slices.Grow(kw.descs, kdumpDescSize)[:n+kdumpDescSize]
+		desc := kw.descs[n:]
+		clear(desc)
 		o.PutUint64(desc[0:], p.off)
 		if p.size == 0 {
 			o.PutUint32(desc[8:], uint32(kw.layout.blockSize))
@@ -385,7 +390,6 @@ func (kw *KdumpWriter) writeDescs(pages *[]extentPage) error {
 			o.PutUint32(desc[8:], p.size)
 			o.PutUint32(desc[12:], p.flags)
 		}
-		kw.descs = append(kw.descs, desc[:]...)
 	}
 	if kw.opts.WriteOnce && len(kw.descs) < descBuffer {
 		return nil

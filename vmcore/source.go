@@ -12,16 +12,18 @@ import (
 )
 
 const (
-	// oldMemoryWindow is the length of one mapping of /proc/vmcore. Mapping old
-	// memory costs per system call and per page, and nothing per window beyond
-	// 1 MiB (kexec list, February 2013): 4 MiB is well on the flat side and
-	// takes 8 KiB of page tables.
-	oldMemoryWindow = 4 << 20
+	// oldMemoryWindow is the length of one mapping of /proc/vmcore for who goes
+	// through it in order. Mapping old memory costs per system call and per
+	// page, and nothing per window beyond 1 MiB (kexec list, February 2013).
+	oldMemoryWindow = 1 << 20
 	// fileWindow is that of any other file. Its pages are memory of this
 	// process, and a page fault brings 64 KiB at most.
 	fileWindow = 512 << 10
-	// sharedWindows is how many windows Dump.ReadPhys keeps: page tables,
-	// struct pages, kernel image and stacks stay mapped during an analysis.
+	// sharedWindow and sharedWindows are the length and the number of those that
+	// Dump.ReadPhys keeps: page tables, struct pages, kernel image and stacks
+	// stay mapped during an analysis. They lie far apart, so many short windows
+	// do more than a few long ones.
+	sharedWindow  = 128 << 10
 	sharedWindows = 32
 	// elfReaderWindows and kdumpReaderWindows are how many windows a Reader
 	// keeps. It goes through memory in order; a kdump file is then read in four
@@ -41,6 +43,10 @@ type source interface {
 	// readAt is io.ReaderAt's, except that it goes on until p is full or a
 	// page fails: then it gives the bytes before that page.
 	readAt(p []byte, off int64) (int, error)
+	// nextPage looks through at most the given number of pages from off on: it
+	// counts those of zeros and stops at the first other one, which is copied
+	// to page. An error is about the page behind those of zeros.
+	nextPage(page []byte, off int64, most int) (zeros int, found bool, err error)
 	// fork gives a source for one goroutine that keeps windows of its own.
 	fork(windows int) source
 	// close gives up the windows, not the file.
@@ -57,7 +63,7 @@ func newSource(r io.ReaderAt, size int64) source {
 	if !ok {
 		return readerSource{r}
 	}
-	s := &mappedSource{file: f, size: size, max: sharedWindows, window: fileWindow}
+	s := &mappedSource{file: f, size: size, max: sharedWindows, window: sharedWindow, forked: fileWindow}
 	// A window of /proc/vmcore is never replaced by read(2): that maps and
 	// unmaps the old memory page by page (copy_oldmem_page in
 	// arch/riscv/kernel/crash_dump.c, Linux 7.2) and, on kernels with
@@ -65,7 +71,7 @@ func newSource(r io.ReaderAt, size int64) source {
 	fs, err := sys.StatFS(f.Name())
 	s.mayRead = err != nil || fs.Magic != sys.ProcSuperMagic
 	if !s.mayRead {
-		s.window = oldMemoryWindow
+		s.forked = oldMemoryWindow
 	}
 	return s
 }
@@ -81,8 +87,9 @@ func (s readerSource) close() error                            { return nil }
 type mappedSource struct {
 	file    *os.File
 	size    int64
-	max     int
-	window  int64 // length of a mapping
+	max     int   // windows
+	window  int64 // bytes of one, a power of two
+	forked  int64 // of one of a fork
 	mayRead bool  // read(2) may stand in where mmap(2) is refused
 
 	mu      sync.Mutex
@@ -98,7 +105,7 @@ type window struct {
 }
 
 func (s *mappedSource) fork(windows int) source {
-	return &mappedSource{file: s.file, size: s.size, max: windows, window: s.window, mayRead: s.mayRead}
+	return &mappedSource{file: s.file, size: s.size, max: windows, window: s.forked, forked: s.forked, mayRead: s.mayRead}
 }
 
 func (s *mappedSource) close() error {
@@ -227,13 +234,18 @@ func copyOrFault(dst, src []byte) (err error) {
 	defer func() {
 		debug.SetPanicOnFault(old)
 		if r := recover(); r != nil {
-			// Only a fault carries an address; any other panic is a bug.
-			if _, ok := r.(interface{ Addr() uintptr }); !ok {
-				panic(r)
-			}
-			err = fmt.Errorf("%w in a mapped window", errFault)
+			err = faultError(r)
 		}
 	}()
 	copy(dst, src)
 	return nil
+}
+
+// faultError is the error for a panic of touching mapped memory.
+func faultError(r any) error {
+	// Only a fault carries an address; any other panic is a bug.
+	if _, ok := r.(interface{ Addr() uintptr }); !ok {
+		panic(r)
+	}
+	return fmt.Errorf("%w in a mapped window", errFault)
 }
