@@ -10,6 +10,7 @@ package lzo
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 const (
@@ -27,22 +28,25 @@ const (
 	// 1 has runs of zeros.
 	m4Distance, m4Length = 16384 + 0x7ffe, 9
 
-	// tail is how many bytes at the end are not looked up, so that eight can
-	// be loaded from any that are.
-	tail = 8
+	// tail is how many bytes at the end are not looked up, so that four can be
+	// compared at any that are, and then eight.
+	tail = 12
+	// slack is how much is written beyond the end of literals, for copying
+	// eight bytes at a time.
+	slack = 16
 )
 
 // Encoder compresses blocks, one at a time. The zero value is ready; it keeps
-// 16 KiB. Nothing is cleared between blocks.
+// 8 KiB.
 type Encoder struct {
-	// table has, by hash of four bytes, where they stood last: position in
-	// the block plus base. What is below base is of earlier blocks.
-	table [1 << tableBits]uint32
-	base  uint32
+	// table has, by hash of four bytes, the low half of where they stood last.
+	// An entry that is empty means the start of the block, so that no question
+	// has to be asked: whether four bytes are the same is compared anyway.
+	table [1 << tableBits]uint16
 }
 
 // MaxSize is the most that a block of n bytes can become.
-func MaxSize(n int) int { return n + n/255 + 16 }
+func MaxSize(n int) int { return n + n/255 + 16 + slack }
 
 // Append appends the compressed block to dst. It does not allocate if dst has
 // room for MaxSize(len(src)) bytes more. It panics if src is longer than
@@ -51,43 +55,48 @@ func (e *Encoder) Append(dst, src []byte) []byte {
 	if len(src) > MaxBlock {
 		panic("lzo: block too long")
 	}
-	if e.base == 0 || e.base > 1<<32-1-2*MaxBlock {
-		clear(e.table[:])
-		e.base = 1 // so that an empty entry, 0, is of an earlier block
-	}
+	clear(e.table[:])
 	start := len(dst)
+	dst = slices.Grow(dst, MaxSize(len(src)))
+	out := dst[start : start+MaxSize(len(src))]
+	o := 0        // end of what is written of out
 	literals := 0 // from here on nothing is written yet
-	at := 0
 	limit := len(src) - tail
-	for at < limit {
+	for at := 1; at < limit; {
 		word := binary.LittleEndian.Uint32(src[at:])
 		slot := &e.table[word*0x9e3779b1>>(32-tableBits)]
-		seen := int(int64(*slot) - int64(e.base))
-		*slot = e.base + uint32(at)
-		if seen < 0 || at-seen > m4Distance || binary.LittleEndian.Uint32(src[seen:]) != word {
+		d := int(uint16(at) - *slot)
+		*slot = uint16(at)
+		if binary.LittleEndian.Uint32(src[at-d:]) != word || uint(d-1) >= m4Distance {
 			// The longer nothing is found, the larger the steps: data that
 			// cannot be compressed shall not cost much.
 			at += 1 + (at-literals)>>5
 			continue
 		}
-		n := 4 + common(src[seen+4:], src[at+4:])
-		// The match may have begun in what was stepped over.
-		for at > literals && seen > 0 && src[at-1] == src[seen-1] {
-			at, seen, n = at-1, seen-1, n+1
+		n := 4
+		if x := binary.LittleEndian.Uint64(src[at+4:]) ^ binary.LittleEndian.Uint64(src[at-d+4:]); x != 0 {
+			n += bits.TrailingZeros64(x) / 8
+		} else {
+			n += 8 + common(src[at-d+12:], src[at+12:])
 		}
-		dst = appendLiterals(dst, start, src[literals:at])
-		dst = appendCopy(dst, at-seen, n)
+		if at > literals {
+			o = putLiterals(out, o, src, literals, at)
+		}
+		if d <= m2Distance && n <= m2Length {
+			out[o] = byte((n-1)<<5 | (d-1)&7<<2)
+			out[o+1] = byte((d - 1) >> 3)
+			o += 2
+		} else {
+			o = putCopy(out, o, d, n)
+		}
 		at += n
 		literals = at
-		if at < limit {
-			// Where one match ended the next one often refers to.
-			word := binary.LittleEndian.Uint32(src[at-2:])
-			e.table[word*0x9e3779b1>>(32-tableBits)] = e.base + uint32(at-2)
-		}
 	}
-	dst = appendLiterals(dst, start, src[literals:])
-	e.base += uint32(len(src)) + 1
-	return append(dst, 0x11, 0, 0) // M4 with distance 16384: the end
+	if literals < len(src) {
+		o = putLiterals(out, o, src, literals, len(src))
+	}
+	// M4 with distance 16384: the end.
+	return append(dst[:start+o], 0x11, 0, 0)
 }
 
 // common is the length of what a and b begin with both; b is the shorter one.
@@ -105,34 +114,38 @@ func common(a, b []byte) int {
 	return n
 }
 
-// appendLiterals appends bytes that are copied from the stream. The stream
-// begins at start of dst.
-func appendLiterals(dst []byte, start int, b []byte) []byte {
-	n := len(b)
+// putLiterals writes the bytes of src in from to to, at least one, which will
+// be copied from the stream, to out[o:], and gives the new end.
+func putLiterals(out []byte, o int, src []byte, from, to int) int {
+	n := to - from
 	switch {
-	case n == 0:
-		return dst
-	case len(dst) == start && n <= 255-17:
+	case o == 0 && n <= 255-17:
 		// The first byte of a stream has a form of its own.
-		dst = append(dst, byte(17+n))
-	case len(dst) > start && n <= 3:
+		out[0] = byte(17 + n)
+		o = 1
+	case o > 0 && n <= 3:
 		// Up to three ride on the copy before them: in the low bits of its
 		// last byte but one, of whichever instruction.
-		dst[len(dst)-2] |= byte(n)
+		out[o-2] |= byte(n)
 	case n <= 3+15:
-		dst = append(dst, byte(n-3))
+		out[o] = byte(n - 3)
+		o++
 	default:
-		dst = appendLength(append(dst, 0), n-3-15)
+		out[o] = 0
+		o = putLength(out, o+1, n-3-15)
 	}
-	return append(dst, b...)
+	if n <= 16 && from+16 <= len(src) {
+		a, b := out[o:o+16], src[from:from+16]
+		binary.LittleEndian.PutUint64(a, binary.LittleEndian.Uint64(b))
+		binary.LittleEndian.PutUint64(a[8:], binary.LittleEndian.Uint64(b[8:]))
+		return o + n
+	}
+	return o + copy(out[o:], src[from:to])
 }
 
-// appendCopy appends the copy of n >= 4 bytes from distance back.
-func appendCopy(dst []byte, distance, n int) []byte {
-	if distance <= m2Distance && n <= m2Length {
-		d := distance - 1
-		return append(dst, byte((n-1)<<5|d&7<<2), byte(d>>3))
-	}
+// putCopy writes the copy of n >= 4 bytes from distance back, too far or too
+// long for M2, to out[o:], and gives the new end.
+func putCopy(out []byte, o, distance, n int) int {
 	opcode, short := 0x20, m3Length
 	d := distance - 1
 	if distance > m3Distance {
@@ -141,18 +154,24 @@ func appendCopy(dst []byte, distance, n int) []byte {
 		d &= 0x3fff
 	}
 	if n <= short {
-		dst = append(dst, byte(opcode|(n-2)))
+		out[o] = byte(opcode | (n - 2))
+		o++
 	} else {
-		dst = appendLength(append(dst, byte(opcode)), n-short)
+		out[o] = byte(opcode)
+		o = putLength(out, o+1, n-short)
 	}
-	return append(dst, byte(d<<2), byte(d>>6))
+	out[o] = byte(d << 2)
+	out[o+1] = byte(d >> 6)
+	return o + 2
 }
 
-// appendLength appends the part of a length, at least 1, that is beyond the
-// bits of its instruction.
-func appendLength(dst []byte, n int) []byte {
+// putLength writes the part of a length, at least 1, that is beyond the bits of
+// its instruction.
+func putLength(out []byte, o, n int) int {
 	for ; n > 255; n -= 255 {
-		dst = append(dst, 0)
+		out[o] = 0
+		o++
 	}
-	return append(dst, byte(n))
+	out[o] = byte(n)
+	return o + 1
 }
