@@ -24,7 +24,7 @@ const holdCommand = "hold"
 
 // burden brings memory into use and returns when all of it is.
 func burden(b *script.Burden) error {
-	noise := newNoise()
+	noise := contentOf(b)
 	if b.Cache > 0 {
 		if err := writeNoise(burdenFile(b), int64(b.Cache)*mib, noise); err != nil {
 			return err
@@ -89,7 +89,7 @@ func hold(spec string) error {
 	if err := json.Unmarshal([]byte(spec), &b); err != nil {
 		return err
 	}
-	noise := newNoise()
+	noise := contentOf(&b)
 	anon := make([]byte, b.Anon*mib)
 	noise.Read(anon)
 	// Large enough allocations of Go are aligned so that whole huge pages are

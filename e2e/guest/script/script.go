@@ -68,6 +68,9 @@ type Burden struct {
 	Mapped  bool   `json:"mapped,omitempty"`  // the file is mapped by the process, too
 	Inodes  int    `json:"inodes,omitempty"`  // number of empty files: slab
 	Hugetlb int    `json:"hugetlb,omitempty"` // pages of the hugetlb pool
+	// Mixed says that pages hold what those of a machine at work do, text,
+	// records and what was compressed before, instead of noise only.
+	Mixed bool `json:"mixed,omitempty"`
 }
 
 // Fill writes a file of zeros until LeaveKiB are left on its filesystem.
