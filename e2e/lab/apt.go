@@ -25,9 +25,12 @@ type archive struct {
 	dir   string // state directory
 	suite string // as it was asked for
 	used  string // the name under which the mirror has it whole: suite or its alias
-	arch  string // like riscv64
+	arch  string // like riscv64, or sourceArch
 	uri   string // of the mirror
 }
+
+// sourceArch in the place of an architecture means source packages.
+const sourceArch = "source"
 
 // openArchive makes the state directory and brings its package lists up to
 // date. A mirror that is being synchronised can serve a suite whole under one
@@ -128,6 +131,9 @@ func (a *archive) configure(ctx context.Context) error {
 		}
 	}
 	source := fmt.Sprintf("deb [arch=%s signed-by=%s] %s %s main\n", a.arch, archiveKeyring, a.uri, a.used)
+	if a.arch == sourceArch {
+		source = fmt.Sprintf("deb-src [signed-by=%s] %s %s main\n", archiveKeyring, a.uri, a.used)
+	}
 	var conf strings.Builder
 	dump, err := exec.CommandContext(ctx, "apt-config", "dump", "Acquire").Output()
 	if err != nil {
@@ -160,8 +166,10 @@ func (a *archive) configure(ctx context.Context) error {
 	set("Dir::Etc::main", "/dev/null")
 	set("Dir::Etc::preferences", "/dev/null")
 	set("Dir::Etc::trusted", "/dev/null")
-	set("APT::Architecture", a.arch)
-	set("APT::Architectures::", a.arch)
+	if a.arch != sourceArch {
+		set("APT::Architecture", a.arch)
+		set("APT::Architectures::", a.arch)
+	}
 	set("APT::Install-Recommends", "false")
 	set("APT::Sandbox::User", "") // the state directory may not be open to apt's own user
 	set("Acquire::Languages", "none")
@@ -197,7 +205,11 @@ func (a *archive) update(ctx context.Context) error {
 	if _, err := a.run(ctx, a.dir, "apt-get", "-q", "update", "--error-on=any"); err != nil {
 		return err
 	}
-	out, err := a.run(ctx, a.dir, "apt-get", "indextargets", "--format", "$(SUITE)\t$(CODENAME)", "Created-By: Packages")
+	index := "Packages"
+	if a.arch == sourceArch {
+		index = "Sources"
+	}
+	out, err := a.run(ctx, a.dir, "apt-get", "indextargets", "--format", "$(SUITE)\t$(CODENAME)", "Created-By: "+index)
 	if err != nil {
 		return err
 	}

@@ -266,11 +266,7 @@ func (s *Scenario) config(ctx context.Context, o *Outcome) (*vm.Config, error) {
 	for _, f := range indexes {
 		root.files[filepath.Join(s.Kernel.Modules, filepath.Base(f))] = f
 	}
-	for _, p := range s.Programs {
-		// Names of programs end in the architecture they were built for.
-		name := strings.TrimSuffix(filepath.Base(p), "-"+s.Kernel.GoArch())
-		root.files["/usr/bin/"+name] = p
-	}
+	s.programs(root, s.Programs)
 	for _, r := range s.Roots {
 		if err := root.tree(r, nil); err != nil {
 			return nil, err
@@ -320,6 +316,14 @@ func (s *Scenario) modules(root *initramfs) ([]string, error) {
 	return paths, nil
 }
 
+// programs puts programs into root; their names end in the architecture they
+// were built for.
+func (s *Scenario) programs(root *initramfs, paths []string) {
+	for _, p := range paths {
+		root.files["/usr/bin/"+strings.TrimSuffix(filepath.Base(p), "-"+s.Kernel.GoArch())] = p
+	}
+}
+
 // next puts an initramfs into root that is the same but for the steps.
 func (s *Scenario) next(o *Outcome, root *initramfs, first *script.Script) error {
 	next := newInitramfs()
@@ -345,6 +349,7 @@ func (s *Scenario) stock(o *Outcome, root *initramfs, guest string, first *scrip
 	maps.Copy(root.files, tools)
 	maps.Copy(crash.files, tools)
 	crash.files["/init"] = guest
+	s.programs(crash, s.Stock.Programs)
 	play := &script.Script{Steps: s.Stock.Steps, Mounts: first.Mounts, Prefix: stockPrefix}
 	if play.Modules, err = s.modules(crash); err != nil {
 		return err

@@ -21,8 +21,9 @@ const stockPrefix = "stock: "
 // Stock are kexec-tools and makedumpfile of Debian, and what they do in the
 // crash kernel: in it runs our guest with these steps and the scenario's disk.
 type Stock struct {
-	Root  string // of the unpacked packages
-	Steps []script.Step
+	Root     string   // of the unpacked packages
+	Programs []string // more for the crash kernel's /usr/bin, as in Scenario
+	Steps    []script.Step
 }
 
 // FetchStock fetches the tools from sid, the only suite that has both for
