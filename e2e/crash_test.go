@@ -52,14 +52,20 @@ type manifest struct {
 	} `json:"integrity"`
 	Level int `json:"level"`
 	Dump  struct {
+		Pages struct {
+			Total uint64 `json:"total"`
+			Saved uint64 `json:"saved"`
+		} `json:"pages"`
 		Unreadable []struct {
 			Start uint64 `json:"start"`
 			End   uint64 `json:"end"`
 		} `json:"unreadable"`
 	} `json:"dump"`
 	Memory struct {
-		PeakRSS    uint64 `json:"peak_rss"`
-		Supervisor uint64 `json:"supervisor_anonymous"`
+		Total        uint64 `json:"total"`
+		AvailableMin uint64 `json:"available_min"`
+		PeakRSS      uint64 `json:"peak_rss"`
+		Supervisor   uint64 `json:"supervisor_anonymous"`
 	} `json:"memory"`
 	Files []savedFile `json:"files"`
 }
