@@ -12,19 +12,23 @@ BUILD = go build -trimpath -buildvcs=$(VCS) -ldflags='-s -w'
 FUZZTIME ?= 60s
 # The machine of `make demo` and `make compare`, for the programs below to see.
 export KERNEL MEM CPUS CRASHKERNEL SV V DEBIAN_MIRROR
+# A makedumpfile for `make bench` that is not Debian's.
+export MAKEDUMPFILE
 # Where they leave what a person may want to look at.
 export OUT ?= $(CURDIR)/out
 
 # Two machines at a time; RUN=TestMatrix/trixie/sv57 runs only what matches.
 E2E = go test -tags e2e -count=1 -p 1 -parallel 2 $(if $(RUN),-v -run '$(RUN)')
 
-.PHONY: help demo test test-full unit e2e kernels lint fuzz compare build deps clean
+.PHONY: help demo test test-full unit e2e kernels lint fuzz compare bench build deps clean
 
 help: ## print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo '  make demo KERNEL=trixie|sid|built-trixie|built-sid MEM=2048 CPUS=2 CRASHKERNEL=128M SV=39|48|57 V=1'
 	@echo '                  change its machine; V=1 shows both consoles'
+	@echo '  make bench BENCH="-parts speed -cores 2G -runs 3" picks, BENCH=-write writes docs/performance.md,'
+	@echo '                  MAKEDUMPFILE=FILE is another makedumpfile, built for riscv64 dumps'
 
 demo: deps ## crash a real Debian riscv64 kernel and save its memory; start here
 	@go run ./e2e/demo
@@ -53,6 +57,10 @@ fuzz: ## every fuzz target for FUZZTIME each (60s)
 
 compare: deps ## the same crash with the stock tools, side by side
 	@go run ./e2e/compare
+
+bench: deps ## speed, size and memory beside makedumpfile, as ratios (an hour or two on a quiet machine)
+	@scripts/prerequisites bench
+	@go run ./e2e/bench $(BENCH)
 
 build: ## bin/panicroom for this machine and bin/panicroom-riscv64
 	$(BUILD) -o bin/panicroom ./cmd/panicroom

@@ -6,7 +6,8 @@
 //
 // runs one. What a run leaves is below out/e2e (OUT moves it): the console,
 // the guest's events, and after a failure its disk. Packages below: lab makes
-// the machines, guest is what runs in them, demo and compare are for people.
+// the machines, guest is what runs in them, demo, compare and bench are for
+// people.
 //
 //   - TestLab: the machines themselves.
 //   - TestMatrix: kernel (a suite of Debian), paging mode, harts, and the one
@@ -15,6 +16,7 @@
 //   - TestBuilt: the kernels of make kernels, relocatable and moved; in full
 //     runs only.
 //   - TestMemory: 8 GiB, crashkernel=,high, two memory nodes.
+//   - TestQuarterTerabyte: 256 GiB from crashkernel=192M; in full runs only.
 //   - TestEFI: kernels that U-Boot and EDK II start, the latter with ACPI.
 //   - TestFirmwareMemory: a header with the firmware's memory in it.
 //   - TestTightRegion: page by page, what load accepts the kernel takes.

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/panicroom-kdump/panicroom/internal/ui"
+)
+
+// Between these lines of the document stands what was measured last.
+const (
+	beginMark = "<!-- what make bench measured: begin -->\n"
+	endMark   = "<!-- what make bench measured: end -->\n"
+)
+
+// writeDocument replaces what stands between the marks of a document.
+func writeDocument(path, text string) error {
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	before, rest, ok := bytes.Cut(old, []byte(beginMark))
+	_, after, ok2 := bytes.Cut(rest, []byte(endMark))
+	if !ok || !ok2 {
+		return fmt.Errorf("%s has not both of the lines %q and %q", path, beginMark, endMark)
+	}
+	var b bytes.Buffer
+	b.Write(before)
+	b.WriteString(beginMark + "\n" + strings.TrimSpace(text) + "\n\n" + endMark)
+	b.Write(after)
+	return os.WriteFile(path, b.Bytes(), 0o644)
+}
+
+// about says on what and with what was measured.
+func (b *bench) about(ctx context.Context) (string, error) {
+	var s strings.Builder
+	cpu := "unknown"
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if m := regexp.MustCompile(`(?m)^model name\s*:\s*(.*)$`).FindSubmatch(text); m != nil {
+			cpu = string(m[1])
+		}
+	}
+	ram := "unknown"
+	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
+		if m := regexp.MustCompile(`(?m)^MemTotal:\s*([0-9]+) kB$`).FindSubmatch(text); m != nil {
+			n, err := strconv.ParseUint(string(m[1]), 10, 53)
+			if err != nil {
+				return "", err
+			}
+			ram = ui.Bytes(n << 10)
+		}
+	}
+	load := "unknown"
+	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+		load = strings.Fields(string(text))[0]
+	}
+	commit := "unknown"
+	if out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output(); err == nil {
+		commit = strings.TrimSpace(string(out))
+	}
+	qemu := "unknown"
+	if out, err := exec.CommandContext(ctx, "qemu-system-riscv64", "--version").Output(); err == nil {
+		qemu, _, _ = strings.Cut(strings.TrimPrefix(string(out), "QEMU emulator version "), " ")
+	}
+	fmt.Fprintf(&s, "Measured on %s: %s, %d CPUs, %s; Linux load before it began %s.\n",
+		time.Now().UTC().Format(time.DateOnly), cpu, runtime.NumCPU(), ram, load)
+	fmt.Fprintf(&s, "panicroom %s, %s; makedumpfile %s (%s); QEMU %s;\n", commit, runtime.Version(), b.peer.Version, b.peer.Origin, qemu)
+	fmt.Fprintf(&s, "the machines ran Debian's riscv64 kernel %s; %d runs of each.\n\n", b.kernel.Version, b.runs)
+	return s.String(), nil
+}
