@@ -136,6 +136,51 @@ func TestWriteCore(t *testing.T) {
 	}
 }
 
+// What two dumps have is told apart page by page.
+func TestCompareOutputs(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, complete bool, pfns ...vmcore.PFN) string {
+		f, err := os.Create(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		h := vmcore.KdumpHeader{PageSize: 4096}
+		h.Utsname.Machine = "riscv64"
+		w, err := vmcore.NewKdumpWriter(f, h, []vmcore.Range{{Start: ramBase, End: ramBase + 16<<20}}, 10, vmcore.KdumpOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := w.NewExtent(len(pfns))
+		for _, pfn := range pfns {
+			if err := e.Add(ramBase/4096+pfn, make([]byte, 4096)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Write(e); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Finish(complete); err != nil {
+			t.Fatal(err)
+		}
+		return f.Name()
+	}
+	ours, theirs := write("ours", true, 1, 2, 3, 200), write("theirs", true, 2, 3, 9)
+	o, err := compareOutputs(ours, theirs)
+	if err != nil || o.OurPages != 4 || o.TheirPages != 3 || o.OnlyOurs != 2 || o.OnlyTheirs != 1 || o.same() || o.Ours == 0 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if o, err := compareOutputs(ours, ours); err != nil || !o.same() {
+		t.Errorf("with itself: %+v, %v", o, err)
+	}
+	if o, err := compareOutputs(ours, write("cut", false, 1)); err == nil {
+		t.Errorf("with an incomplete one: %+v", o)
+	}
+	if o, err := compareOutputs(os.Args[0], ours); err == nil {
+		t.Errorf("with no dump: %+v", o)
+	}
+}
+
 func TestLinearMap(t *testing.T) {
 	for _, info := range []string{"", "NUMBER(PAGE_OFFSET)=0x10\n", "NUMBER(PAGE_OFFSET)=x\nNUMBER(phys_ram_base)=0\n"} {
 		if _, err := linearMap([]byte(info)); err == nil {

@@ -109,7 +109,7 @@ func (b *bench) room(ctx context.Context) ([]*roomResult, error) {
 			return nil, err
 		}
 		if r.level <= 1 && !o.same() {
-			return nil, fmt.Errorf("in the crash kernel, level %d: %d pages only in panicroom's dump, %d only in makedumpfile's", r.level, o.OnlyOurs, o.Only)
+			return nil, fmt.Errorf("in the crash kernel, level %d: %d pages only in panicroom's dump, %d only in makedumpfile's", r.level, o.OnlyOurs, o.OnlyTheirs)
 		}
 		r.ourBytes, r.theirBytes, r.same = o.Ours, o.Theirs, o.same()
 	}

@@ -51,8 +51,8 @@ func table(results []*result) string {
 	b.WriteString("|---" + strings.Repeat("|--:", len(results)) + "|\n")
 	row("two CPUs: makedumpfile, s", func(r *result) string {
 		s, how := r.fastest()
-		if how == "threads" {
-			return seconds(s) + " t"
+		if how != "" {
+			return seconds(s) + " " + how[:1]
 		}
 		return seconds(s)
 	})
@@ -69,17 +69,17 @@ func table(results []*result) string {
 		s, _ := r.fastest()
 		return ratio(r.Ours2.median(cpu), s.median(cpu), 0)
 	})
-	row("one CPU: makedumpfile, s", func(r *result) string { return seconds(r.Theirs1) })
+	row("one CPU: makedumpfile, s", func(r *result) string { return seconds(r.Theirs) })
 	row("one CPU: panicroom, s", func(r *result) string { return seconds(r.Ours1) })
 	row("ratio", func(r *result) string {
 		goal := goalOne
 		if r.Compression == "zlib" {
 			goal = 0
 		}
-		return ratio(r.Ours1.median(wall), r.Theirs1.median(wall), goal)
+		return ratio(r.Ours1.median(wall), r.Theirs.median(wall), goal)
 	})
 	row("CPU time: ratio", func(r *result) string {
-		return ratio(r.Ours1.median(cpu), r.Theirs1.median(cpu), 0)
+		return ratio(r.Ours1.median(cpu), r.Theirs.median(cpu), 0)
 	})
 	row("peak RSS: makedumpfile", func(r *result) string {
 		s, _ := r.fastest()
@@ -104,7 +104,7 @@ func table(results []*result) string {
 		fmt.Fprintf(&b, "Both save the same %d pages.\n\n", o.OurPages)
 	} else {
 		fmt.Fprintf(&b, "panicroom saves %d pages, makedumpfile %d: %d are only in the one's dump\nand %d only in the other's.\n\n",
-			o.OurPages, o.TheirPages, o.OnlyOurs, o.Only)
+			o.OurPages, o.TheirPages, o.OnlyOurs, o.OnlyTheirs)
 	}
 	return b.String()
 }
