@@ -21,6 +21,9 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 // of the panic room twice over while the initramfs is unpacked, once after.
 // Whoever raises it says here what for:
 //
+//   - 6.1 MB: the walk to what a report needs (--level report, and first when room
+//     is short), free lists, LZMA into the kernel's own memory, the panic kernel's
+//     configuration; one step of the file. Measured 6.095 MB.
 //   - 6.0 MB: the command lines of makedumpfile and vmcore-dmesg, whose places in
 //     kdump initramfs it takes, and /proc/kcore as a dump; 64 KiB, one step of the
 //     file. Measured 5.96 MB.
@@ -37,7 +40,7 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 //   - 4.5 MB: cobra, encoding/json, kdump formats with zstd, BTF, xz, page
 //     selection and the report; the "disk only" budget of the first design was
 //     4.0 MB without a command line library (0.3 MB) and BTF (0.4 MB).
-const maxBytes = 6_000_000
+const maxBytes = 6_100_000
 
 // forbidden are packages that the crash binary must not link. An exception
 // names the only package that may import it.

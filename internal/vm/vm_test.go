@@ -42,8 +42,9 @@ func fakeMachine(guest string, args []string) int {
 	}
 	qmp := socket("qmp")
 	fmt.Fprintln(qmp, `{"QMP":{"version":{}}}`)
-	replies := make(chan bool)
+	replies, gone := make(chan bool), make(chan bool)
 	go func() {
+		defer close(gone)
 		for dec := json.NewDecoder(qmp); ; {
 			var c struct{ Execute string }
 			if dec.Decode(&c) != nil {
@@ -73,7 +74,7 @@ func fakeMachine(guest string, args []string) int {
 		fmt.Println("asked")
 	case "hang":
 		fmt.Println("up")
-		io.Copy(io.Discard, qmp) // as long as somebody is there
+		<-gone // as long as somebody is there
 	case "port":
 		p := socket("port0")
 		io.WriteString(p, "exact\x00bytes")
