@@ -1,18 +1,16 @@
 package vmcore
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/adler32"
 	"runtime"
 	"slices"
 	"sync"
 
-	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/panicroom-kdump/panicroom/internal/deflate"
 	"github.com/panicroom-kdump/panicroom/internal/lzo"
 )
 
@@ -83,7 +81,7 @@ type compressor struct {
 	digests  bool // of what becomes of pages are wanted
 	zstd     *zstd.Encoder
 	lzo      sync.Pool // of *lzo.Encoder
-	deflate  sync.Pool // of *appender
+	deflate  sync.Pool // of *deflate.Encoder
 }
 
 func newCompressor(kind Compression, pageSize int) (*compressor, error) {
@@ -92,7 +90,7 @@ func newCompressor(kind Compression, pageSize int) (*compressor, error) {
 		return nil, fmt.Errorf("%w: %v", ErrUnsupported, kind)
 	}
 	c.lzo.New = func() any { return new(lzo.Encoder) }
-	c.deflate.New = func() any { return new(appender) }
+	c.deflate.New = func() any { return new(deflate.Encoder) }
 	if kind != CompressionZstd {
 		return c, nil
 	}
@@ -127,11 +125,12 @@ func (c *compressor) room() int {
 		return lzo.MaxSize(c.pageSize) - c.pageSize
 	case CompressionSnappy:
 		return s2.MaxEncodedLen(c.pageSize) - c.pageSize
+	case CompressionZlib:
+		return deflate.MaxSize(c.pageSize) - c.pageSize
 	case CompressionNone:
 		return 0
 	}
-	// zstd: headers of 14 bytes and 3 for each block. zlib: 6 bytes around
-	// blocks of at most 64 KiB, 5 for each.
+	// zstd: headers of 14 bytes and 3 for each block.
 	return 64
 }
 
@@ -151,9 +150,9 @@ func (c *compressor) append(dst, page []byte) ([]byte, uint32) {
 		n := len(s2.EncodeSnappy(dst[before:cap(dst)], page))
 		dst = dst[:before+n]
 	case CompressionZlib:
-		a := c.deflate.Get().(*appender)
-		dst = a.zlib(dst, page)
-		c.deflate.Put(a)
+		e := c.deflate.Get().(*deflate.Encoder)
+		dst = e.AppendZlib(dst, page)
+		c.deflate.Put(e)
 	default:
 		return append(dst, page...), 0
 	}
@@ -161,22 +160,4 @@ func (c *compressor) append(dst, page []byte) ([]byte, uint32) {
 		return append(dst[:before], page...), 0
 	}
 	return dst, compressions[c.kind].flag
-}
-
-// appender is an io.Writer that appends.
-type appender struct{ b []byte }
-
-func (a *appender) Write(p []byte) (int, error) {
-	a.b = append(a.b, p...)
-	return len(p), nil
-}
-
-// zlib appends a page as RFC 1950 has it. The deflate stream is made without
-// state, which for pages is as small as level 1 and faster.
-func (a *appender) zlib(dst, page []byte) []byte {
-	a.b = append(dst, 0x78, 0x01)
-	// It fails only if the Writer does.
-	_ = flate.StatelessDeflate(a, page, true, nil)
-	dst, a.b = binary.BigEndian.AppendUint32(a.b, adler32.Checksum(page)), nil
-	return dst
 }

@@ -30,6 +30,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"ELF notes", "vmcore", `^Note$`, `^FuzzNotes$`},
 	{"kdump headers", "vmcore", `(?i)kdump`, `^FuzzKdump$`},
 	{"flattened dumps", "vmcore", `^Rearrange$`, `^FuzzFlattened$`},
+	{"what the deflate encoder writes", "internal/deflate", `^Encoder$`, `^FuzzAppendZlib$`},
 	{"what the LZO encoder writes", "internal/lzo", `^Encoder$`, `^FuzzAppend$`},
 	{"/proc/kcore as a dump", "vmcore", `^NewLive$`, `^FuzzLive$`},
 	{"vmcoreinfo", "kernel", `(?i)^parsevmcoreinfo$`, `^FuzzVMCoreInfo$`},
