@@ -33,7 +33,9 @@ func main() {
 		stop() // a signal ends it
 		os.Exit(newKexec(os.Stdout, os.Stderr).run(args))
 	case "makedumpfile":
-		os.Exit(newMakedumpfile(os.Stdin, os.Stdout, os.Stderr).run(ctx, args))
+		m := newMakedumpfile(os.Stdin, os.Stdout, os.Stderr)
+		m.deaf = stop
+		os.Exit(m.run(ctx, args))
 	case "vmcore-dmesg":
 		stop()
 		os.Exit(vmcoreDmesg(args, os.Stdout, os.Stderr))

@@ -35,12 +35,15 @@ type makedumpfile struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	root           fs.FS // of the running machine
+	// deaf makes signals end the process again, for what does not hear of the
+	// end of a context.
+	deaf func()
 
 	line *dumpline.Line
 }
 
 func newMakedumpfile(stdin io.Reader, stdout, stderr io.Writer) *makedumpfile {
-	return &makedumpfile{stdin: stdin, stdout: stdout, stderr: stderr, root: os.DirFS("/")}
+	return &makedumpfile{stdin: stdin, stdout: stdout, stderr: stderr, root: os.DirFS("/"), deaf: func() {}}
 }
 
 // run is the whole command; it returns the exit code.
@@ -103,8 +106,10 @@ func (m *makedumpfile) obey(ctx context.Context, args []string) error {
 	case dumpline.Create:
 		err = m.create(ctx)
 	case dumpline.Dmesg:
+		m.deaf()
 		err = m.dmesg()
 	case dumpline.Rearrange:
+		m.deaf()
 		err = m.rearrange()
 	case dumpline.Reassemble:
 		err = m.reassemble(ctx)
