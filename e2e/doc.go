@@ -24,5 +24,7 @@
 //     stays.
 //   - TestTargetFails: a target that is missing, full or read-only after the
 //     crash.
+//   - TestCutDumps: what was written until a disk was full, read by libkdumpfile;
+//     no kernel is crashed for it.
 //   - TestOwnFailure: panicroom itself fails in the panic kernel.
 package e2e
