@@ -11,21 +11,14 @@ import (
 // floors are the storeys of the house: a package imports only from floors
 // below its own, and of those only what edges allows.
 var floors = map[string]int{
-	"internal/sys":    -1, // system calls
-	"internal/ui":     0,
-	"internal/fdt":    0,
-	"internal/lzo":    0,
-	"internal/vm":     0,
-	"internal/getopt": 0,
-	"internal/house":  0,
-	"internal/sys":       -1, // system calls
-	"internal/ui":        0,
-	"internal/fdt":       0,
-	"internal/deflate":   0,
-	"internal/lzo":       0,
-	"internal/vm":        0,
-	"internal/kexecline": 0,
-	"internal/house":     0,
+	"internal/sys":     -1, // system calls
+	"internal/ui":      0,
+	"internal/fdt":     0,
+	"internal/deflate": 0,
+	"internal/lzo":     0,
+	"internal/vm":      0,
+	"internal/getopt":  0,
+	"internal/house":   0,
 
 	"vmcore":             1,
 	"internal/host":      1,
