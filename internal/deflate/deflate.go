@@ -17,8 +17,11 @@ const (
 	// format, too, so that no distance has to be checked.
 	chunk = 32 << 10
 
-	minMatch, maxMatch = 4, 258
-	tableBits          = 12
+	minMatch, maxMatch = 3, 258
+	// near is how far back a copy of three bytes may be from: what is said of
+	// longer distances takes as many bits as the bytes themselves.
+	near      = 1024
+	tableBits = 12
 	// probes is how many earlier places are compared, good the length of a
 	// match that is taken without looking further.
 	probes, good = 4, 24
@@ -35,7 +38,7 @@ const (
 // Encoder compresses blocks, one at a time. The zero value is ready; it keeps
 // 280 KiB, of which pages of 4 KiB use 50.
 type Encoder struct {
-	// head has, by hash of four bytes, where they stood last; prev, by
+	// head has, by hash of three bytes, where they stood last; prev, by
 	// position, where the same hash stood before. 0 ends a chain.
 	head [1 << tableBits]uint16
 	prev [chunk]uint16
@@ -87,14 +90,14 @@ func (e *Encoder) find(src []byte) {
 	limit := len(src) - tail
 	for at := 1; at < limit; {
 		word := binary.LittleEndian.Uint32(src[at:])
-		slot := &e.head[word*0x9e3779b1>>(32-tableBits)]
+		slot := &e.head[hash(word)]
 		seen := int(*slot)
 		e.prev[at%chunk] = *slot
 		*slot = uint16(at)
 		best, from := 0, 0
 		for range probes {
-			if binary.LittleEndian.Uint32(src[seen:]) == word && (best == 0 || src[seen+best] == src[at+best]) {
-				if n := 4 + common(src[seen+4:], src[at+4:]); n > best {
+			if (binary.LittleEndian.Uint32(src[seen:])^word)<<8 == 0 && (best == 0 || src[seen+best] == src[at+best]) {
+				if n := 3 + common(src[seen+3:], src[at+3:]); n > best {
 					best, from = n, seen
 					if n >= good || at+n >= len(src) {
 						break
@@ -105,7 +108,7 @@ func (e *Encoder) find(src []byte) {
 				break
 			}
 		}
-		if best < minMatch {
+		if best < minMatch || best == minMatch && at-from > near {
 			// The longer nothing is found, the larger the steps.
 			at += 1 + (at-literals)>>8
 			continue
@@ -113,12 +116,11 @@ func (e *Encoder) find(src []byte) {
 		best = min(best, maxMatch)
 		e.take(src[literals:at], best, at-from)
 		end := at + best
-		if best <= good {
-			for at++; at < min(end, limit); at++ {
-				slot := &e.head[binary.LittleEndian.Uint32(src[at:])*0x9e3779b1>>(32-tableBits)]
-				e.prev[at%chunk] = *slot
-				*slot = uint16(at)
-			}
+		// All of what is copied may be copied from again.
+		for at++; at < min(end, limit); at++ {
+			slot := &e.head[hash(binary.LittleEndian.Uint32(src[at:]))]
+			e.prev[at%chunk] = *slot
+			*slot = uint16(at)
 		}
 		at = end
 		literals = at
@@ -142,6 +144,9 @@ func (e *Encoder) take(literals []byte, length, distance int) {
 	}
 	e.steps = append(e.steps, s)
 }
+
+// hash is of the first three bytes of a word.
+func hash(word uint32) uint32 { return word << 8 * 0x9e3779b1 >> (32 - tableBits) }
 
 // common is the length of what a and b begin with both; b is the shorter one.
 func common(a, b []byte) int {
