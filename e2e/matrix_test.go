@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/panicroom-kdump/panicroom/capture"
@@ -80,6 +81,26 @@ func (c cell) test(t *testing.T) {
 		if thorough && (full() || c.suite == suite) {
 			sameAsMakedumpfile(t, s, level)
 		}
+		if thorough && c.suite == suite && level == 1 {
+			worksWithMakedumpfile(t, s)
+		}
+	}
+}
+
+// worksWithMakedumpfile has panicroom, called by that name on this machine, and
+// makedumpfile finish each other's flattened and split dumps.
+func worksWithMakedumpfile(t *testing.T, s *saved) {
+	t.Helper()
+	program, err := lab.Build(t.Context(), "cmd/panicroom", runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := filepath.Join(t.TempDir(), "makedumpfile")
+	if err := os.Symlink(program, ours); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := referee.DropIn(t.Context(), referee.Inputs{Dump: s.file("vmcore"), Raw: s.file("vmcore.raw"), Say: t.Logf}, ours); err != nil {
+		t.Error(err)
 	}
 }
 

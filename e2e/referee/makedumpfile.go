@@ -47,13 +47,17 @@ func (m *makedumpfile) close() error { return os.RemoveAll(m.dir) }
 // file is a path for a file that goes away with m.
 func (m *makedumpfile) file(name string) string { return filepath.Join(m.dir, name) }
 
-// run runs the program with the libraries of its own suite.
-func (m *makedumpfile) run(ctx context.Context, args ...string) error {
+// command is the program with the libraries of its own suite.
+func (m *makedumpfile) command(ctx context.Context, args ...string) *exec.Cmd {
 	argv := append([]string{
 		"-L", m.root, "-E", "LD_LIBRARY_PATH=" + filepath.Join(m.root, "usr/lib/riscv64-linux-gnu"),
 		filepath.Join(m.root, "usr/bin/makedumpfile"), "--message-level", "4", "-f",
 	}, args...)
-	out, err := exec.CommandContext(ctx, m.qemu, argv...).CombinedOutput()
+	return exec.CommandContext(ctx, m.qemu, argv...)
+}
+
+func (m *makedumpfile) run(ctx context.Context, args ...string) error {
+	out, err := m.command(ctx, args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("makedumpfile %v: %w: %s", args, err, tail(string(out)))
 	}
