@@ -42,6 +42,7 @@ type Options struct {
 	BTF string
 
 	Level     int       // as makedumpfile(8) -d
+	Form      Form      // of the dump
 	MemLimit  uint64    // of saving the dump, in bytes; 0 is half of what is free then
 	Final     Final     // "" is Reboot
 	CPUs      int       // of the panic kernel; 0 is 1
@@ -111,7 +112,7 @@ func Build(ctx context.Context, opts Options) (*Environment, error) {
 		opts.Deadlines = DefaultDeadlines()
 	}
 	b := &builder{Options: opts}
-	b.env.Plan = &Plan{Version: planVersion, Release: opts.Release, Level: opts.Level, MemLimit: opts.MemLimit, Final: opts.Final,
+	b.env.Plan = &Plan{Version: planVersion, Release: opts.Release, Level: opts.Level, Form: opts.Form, MemLimit: opts.MemLimit, Final: opts.Final,
 		Deadlines: opts.Test.deadlines(opts.Deadlines), LogLines: opts.LogLines, Host: b.host(), Test: opts.Test}
 	if err := b.resolve(); err != nil {
 		return nil, err

@@ -69,7 +69,13 @@ func (m *memoryImage) SaveLog(w io.Writer) (int64, error) {
 }
 
 func (m *memoryImage) SaveDump(ctx context.Context, f target.File, progress func(done, total uint64)) (*capture.Result, error) {
-	return capture.Run(ctx, m.dump, m.kernel, f, m.captureOptions(progress))
+	opts := m.captureOptions(progress)
+	opts.Format = m.opts.Form.Format
+	var err error
+	if opts.Compression, err = m.opts.Form.compression(); err != nil {
+		return nil, err
+	}
+	return capture.Run(ctx, m.dump, m.kernel, f, opts)
 }
 
 func (m *memoryImage) SaveRaw(ctx context.Context, f target.File, progress func(done, total uint64)) (*capture.Result, error) {

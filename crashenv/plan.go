@@ -32,6 +32,8 @@ type Plan struct {
 
 	// Level is the dump level of makedumpfile(8) -d, or capture.LevelReport.
 	Level int `json:"level"`
+	// Form is how the dump is written.
+	Form Form `json:"form,omitzero"`
 	// MemLimit is what saving the dump may take, in bytes; 0 is half of what the
 	// panic kernel has free then, see memLimit.
 	MemLimit uint64 `json:"mem_limit,omitempty"`
@@ -178,6 +180,9 @@ func (p *Plan) check() error {
 		return bad("dump level %d, not 0 to 31", p.Level)
 	case p.MemLimit > 0 && p.MemLimit < MinMemLimit:
 		return bad("memory limit of %d bytes, at least %d", p.MemLimit, uint64(MinMemLimit))
+	}
+	if err := p.Form.Check(); err != nil {
+		return bad("%v", err)
 	}
 	for _, m := range p.Modules {
 		if m.Name == "" || !path.IsAbs(m.File) {

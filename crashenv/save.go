@@ -51,6 +51,8 @@ type SaveOptions struct {
 	Name string
 	// Level is the dump level of makedumpfile(8) -d, or capture.LevelReport.
 	Level int
+	// Form is how the dump is written.
+	Form Form
 	// Threads is how many CPUs compress; 0 is all.
 	Threads int
 	// MemLimit bounds the memory of the process while it saves the dump and,

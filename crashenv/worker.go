@@ -71,7 +71,7 @@ func (w *worker) run(ctx context.Context) error {
 	LimitHeap(limit)
 	opts := SaveOptions{
 		Input: w.plan.input(), Target: tgt,
-		Level: w.plan.Level, MemLimit: limit, Layout: w.plan.Layout, LogLines: w.plan.LogLines,
+		Level: w.plan.Level, Form: w.plan.Form, MemLimit: limit, Layout: w.plan.Layout, LogLines: w.plan.LogLines,
 		Deadlines: w.plan.Deadlines, Host: &w.plan.Host, Events: events,
 		before: w.phases.results, supervised: true, die: w.phases.die, saved: w.saved, loaded: &w.loaded,
 	}

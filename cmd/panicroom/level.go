@@ -1,6 +1,12 @@
 package main
 
-import "github.com/panicroom-kdump/panicroom/capture"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/panicroom-kdump/panicroom/capture"
+	"github.com/panicroom-kdump/panicroom/crashenv"
+	"github.com/panicroom-kdump/panicroom/vmcore"
+)
 
 // levelHelp explains --level.
 const levelHelp = `--level is full (all memory), kernel (what is the kernel's), report
@@ -30,3 +36,10 @@ func (f levelFlag) Set(text string) (err error) {
 
 // Type is what help calls a value.
 func (f levelFlag) Type() string { return "LEVEL" }
+
+// formFlags are the flags of how a crash's dump is written.
+func formFlags(cmd *cobra.Command, form *crashenv.Form) {
+	f := cmd.Flags()
+	f.StringVar((*string)(&form.Format), "format", string(capture.FormatKdump), "kdump or elf: `F`")
+	f.StringVar(&form.Compression, "compress", vmcore.CompressionZstd.String(), "zstd, lzo, snappy, zlib or none: `C`")
+}

@@ -34,6 +34,7 @@ type loading struct {
 	level     int
 	memory    string // --mem-limit
 	memLimit  uint64
+	form      crashenv.Form
 	final     string
 	cpus      int
 	dryRun    bool
@@ -79,6 +80,9 @@ insists on one.
 			if l.memLimit, err = memLimit(cmd, l.memory); err != nil {
 				return err
 			}
+			if err := l.form.Check(); err != nil {
+				return usage(cmd, err)
+			}
 			switch crashenv.Final(l.final) {
 			case crashenv.Reboot, crashenv.PowerOff, crashenv.Halt:
 			default:
@@ -89,7 +93,7 @@ insists on one.
 			}
 			l.hasCmdline = cmd.Flags().Changed("cmdline")
 			if l.reboot {
-				for _, name := range []string{"target", "modules", "level", "mem-limit", "final", "cpus"} {
+				for _, name := range []string{"target", "modules", "level", "format", "compress", "mem-limit", "final", "cpus"} {
 					if cmd.Flags().Changed(name) {
 						return usage(cmd, fmt.Errorf("--%s is of a panic kernel, --reboot loads another", name))
 					}
@@ -115,6 +119,7 @@ insists on one.
 	f.BoolVar(&l.force, "force", false, "load a kernel that is known not to work")
 	l.level = capture.LevelAll
 	f.Var(levelFlag{&l.level}, "level", "what is saved")
+	formFlags(cmd, &l.form)
 	f.StringVar(&l.memory, "mem-limit", "", "save with `SIZE` of memory (default: half the free)")
 	f.StringVar(&l.final, "final", string(crashenv.Reboot), "reboot, poweroff or halt at the `END`")
 	f.IntVar(&l.cpus, "cpus", 1, "start `N` CPUs; each costs memory")
@@ -300,6 +305,7 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 		Modules: os.DirFS(modules),
 		Level:   l.level,
 
+		Form:     l.form,
 		MemLimit: l.memLimit,
 		Final:    crashenv.Final(l.final),
 		CPUs:     l.cpus,

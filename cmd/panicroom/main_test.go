@@ -78,7 +78,7 @@ func TestEveryVerbHasExamples(t *testing.T) {
 func TestNumbersOutOfRange(t *testing.T) {
 	for _, args := range [][]string{{"load", "--cpus", "0"}, {"load", "--level", "32"}, {"load", "--final", "sleep"},
 		{"save", "--level", "-1", "x"}, {"save", "--threads", "-1", "x"}, {"save", "--mem-limit", "8M", "x"},
-		{"load", "--mem-limit", "much"}, {"load", "--reboot", "--mem-limit", "64M"}, {"convert", "--mem-limit", "-1", "x", "y"},
+		{"load", "--mem-limit", "much"}, {"load", "--format", "raw"}, {"save", "--compress", "gzip", "x"}, {"load", "--reboot", "--mem-limit", "64M"}, {"convert", "--mem-limit", "-1", "x", "y"},
 		{"report", "--log-lines", "-1", "x"}, {"crash", "--cpu", "-1"}} {
 		if code, _, errOut := try(t, args...); code != exitUsage {
 			t.Errorf("run(%q) = %d, %q; want %d", args, code, errOut, exitUsage)

@@ -40,6 +40,9 @@ where DUMP is /proc/vmcore, or for making a saved crash of another dump.
 			if opts.Threads < 0 {
 				return usage(cmd, fmt.Errorf("--threads %d is no number of threads", opts.Threads))
 			}
+			if err := opts.Form.Check(); err != nil {
+				return usage(cmd, err)
+			}
 			var err error
 			if opts.MemLimit, err = memLimit(cmd, memory); err != nil {
 				return err
@@ -76,6 +79,7 @@ where DUMP is /proc/vmcore, or for making a saved crash of another dump.
 	f.StringVar(&opts.Name, "name", "", "call the crash `NAME` (default: its time and the release)")
 	opts.Level = capture.LevelAll
 	f.Var(levelFlag{&opts.Level}, "level", "what is saved")
+	formFlags(cmd, &opts.Form)
 	f.IntVar(&opts.Threads, "threads", 0, "compress with `N` threads (default: one per CPU)")
 	f.StringVar(&memory, "mem-limit", "", memLimitFlag)
 	f.BoolVar(&opts.NoReport, "no-report", false, "leave the report out")
