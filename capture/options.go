@@ -48,5 +48,6 @@ type Options struct {
 type Progress struct {
 	Done    uint64 // of old memory, saved
 	Total   uint64 // of old memory, to be saved
+	Pages   uint64 // saved
 	Written int64  // to the file, holes included
 }

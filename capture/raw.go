@@ -68,7 +68,7 @@ func rawCopy(ctx context.Context, d *vmcore.Dump, out File, opts Options, res *R
 			at = (at/page + 1) * page
 		}
 		if opts.Progress != nil {
-			opts.Progress(Progress{Done: uint64(at), Total: uint64(size), Written: at})
+			opts.Progress(Progress{Pages: res.Pages.Saved, Done: uint64(at), Total: uint64(size), Written: at})
 		}
 	}
 	res.Bytes = size

@@ -232,7 +232,7 @@ func (r *run) save(ctx context.Context, w vmcore.Writer, kept uint64) error {
 			if failed = r.commit(w, j); failed != nil {
 				cancel() // no new extents; those under way come through here
 			} else if r.opts.Progress != nil {
-				r.opts.Progress(Progress{Done: w.Pages() * size, Total: kept * size, Written: int64(w.Size())})
+				r.opts.Progress(Progress{Pages: w.Pages(), Done: w.Pages() * size, Total: kept * size, Written: int64(w.Size())})
 			}
 		}
 		free <- j

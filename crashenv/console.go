@@ -98,12 +98,12 @@ func (c *console) events() Events {
 			}
 			c.line("phase %s: %s, %s", r.Name, text, ui.Seconds(time.Duration(r.Seconds*float64(time.Second))))
 		},
-		Progress: func(phase string, done, total uint64) {
+		Progress: func(phase string, done, total uint64, more string) {
 			if progress == nil || of != phase {
 				of = phase
 				progress = ui.NewProgress(lineWriter{c}, "progress "+phase, ui.ProgressOptions{Style: ui.Lines})
 			}
-			progress.Update(done, total, "")
+			progress.Update(done, total, more)
 		},
 		Panic: func(line string) { c.line("panic: %s", line) },
 		Note:  func(text string) { c.line("note: %s", text) },

@@ -20,9 +20,9 @@ func TestConsoleLines(t *testing.T) {
 		e := say.events()
 		e.begin("dump", time.Hour)
 		pass(1250 * time.Millisecond)
-		e.progress("dump", 1<<20, 4<<20) // too early for a line
+		e.progress("dump", 1<<20, 4<<20, "256 pages") // too early for a line
 		pass(6 * time.Second)
-		e.progress("dump", 2<<20, 4<<20)
+		e.progress("dump", 2<<20, 4<<20, "512 pages")
 		e.end(PhaseResult{Name: "dump", Seconds: 12, Text: "saved 4 MiB"})
 		e.end(PhaseResult{Name: "report", Error: "it is\nbroken"})
 		e.end(PhaseResult{Name: "target", Error: "x", err: &target.ReadOnlyError{Target: "/var/crash"}})
@@ -30,7 +30,7 @@ func TestConsoleLines(t *testing.T) {
 		e.note("all %s", "right")
 		want := []string{
 			"panicroom: [3.000] begin dump",
-			"panicroom: [10.250] progress dump:  50%  2 MiB of 4 MiB, 341 KiB/s, 6.0 s left",
+			"panicroom: [10.250] progress dump:  50%  2 MiB of 4 MiB, 341 KiB/s, 6.0 s left, 512 pages",
 			"panicroom: [10.250] phase dump: saved 4 MiB, 12 s",
 			"panicroom: [10.250] phase report: FAILED: it is; broken",
 			"panicroom: [10.250] phase target: FAILED: /var/crash: target is read-only",

@@ -3,6 +3,7 @@ package crashenv
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -68,7 +69,7 @@ func (m *memoryImage) SaveLog(w io.Writer) (int64, error) {
 	return n, err
 }
 
-func (m *memoryImage) SaveDump(ctx context.Context, f target.File, progress func(done, total uint64)) (*capture.Result, error) {
+func (m *memoryImage) SaveDump(ctx context.Context, f target.File, progress progressFunc) (*capture.Result, error) {
 	opts := m.captureOptions(progress)
 	opts.Format = m.opts.Form.Format
 	var err error
@@ -78,14 +79,14 @@ func (m *memoryImage) SaveDump(ctx context.Context, f target.File, progress func
 	return capture.Run(ctx, m.dump, m.kernel, f, opts)
 }
 
-func (m *memoryImage) SaveRaw(ctx context.Context, f target.File, progress func(done, total uint64)) (*capture.Result, error) {
+func (m *memoryImage) SaveRaw(ctx context.Context, f target.File, progress progressFunc) (*capture.Result, error) {
 	return capture.RawCopy(ctx, m.dump, f, m.captureOptions(progress))
 }
 
-func (m *memoryImage) captureOptions(progress func(done, total uint64)) capture.Options {
+func (m *memoryImage) captureOptions(progress progressFunc) capture.Options {
 	return capture.Options{
 		Level: m.opts.Level, Threads: m.opts.Threads, MemLimit: m.opts.MemLimit, Room: m.opts.room,
-		Progress: func(p capture.Progress) { progress(p.Done, p.Total) },
+		Progress: func(p capture.Progress) { progress(p.Done, p.Total, fmt.Sprintf("%d pages", p.Pages)) },
 	}
 }
 

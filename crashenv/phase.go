@@ -100,8 +100,8 @@ type PhaseResult struct {
 type Events struct {
 	Begin    func(phase string, deadline time.Duration)
 	End      func(PhaseResult)
-	Progress func(phase string, done, total uint64)
-	Panic    func(line string) // of the dead kernel's log, that says why
+	Progress func(phase string, done, total uint64, more string) // bytes, and what else there is to say
+	Panic    func(line string)                                   // of the dead kernel's log, that says why
 	Note     func(text string)
 }
 
@@ -117,9 +117,9 @@ func (e *Events) end(r PhaseResult) {
 	}
 }
 
-func (e *Events) progress(phase string, done, total uint64) {
+func (e *Events) progress(phase string, done, total uint64, more string) {
 	if e.Progress != nil {
-		e.Progress(phase, done, total)
+		e.Progress(phase, done, total, more)
 	}
 }
 

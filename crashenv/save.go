@@ -100,9 +100,9 @@ type deadKernel interface {
 	// was written is all there is.
 	SaveLog(w io.Writer) (int64, error)
 	// SaveDump writes the memory.
-	SaveDump(ctx context.Context, f target.File, progress func(done, total uint64)) (*capture.Result, error)
+	SaveDump(ctx context.Context, f target.File, progress progressFunc) (*capture.Result, error)
 	// SaveRaw writes a literal copy.
-	SaveRaw(ctx context.Context, f target.File, progress func(done, total uint64)) (*capture.Result, error)
+	SaveRaw(ctx context.Context, f target.File, progress progressFunc) (*capture.Result, error)
 	// MakeReport reads the dump, or the dead kernel's memory if dump is nil, in
 	// a process of its own. The report has the warnings in it.
 	MakeReport(ctx context.Context, dump *os.File, warnings []string, text, json io.Writer) error
@@ -150,12 +150,12 @@ func (s *saver) watched() Events {
 				s.saved(&s.m, s.crash.Path(), s.logSaved)
 			}
 		},
-		Progress: func(phase string, done, total uint64) {
+		Progress: func(phase string, done, total uint64, more string) {
 			if now := time.Now(); now.Sub(s.sampled) > 100*time.Millisecond {
 				s.sampled = now
 				s.m.Memory.sample(s.supervised)
 			}
-			s.Events.progress(phase, done, total)
+			s.Events.progress(phase, done, total, more)
 		},
 		Note: func(text string) { s.Events.note("%s", text) },
 	}
@@ -374,7 +374,7 @@ func (s *saver) dumpPhase(ctx context.Context) (string, error) {
 		s.room = uint64(b.left)
 	}
 	err := s.writeAt(DumpFile, b, func(f target.File) (err error) {
-		s.m.Dump, err = s.dead.SaveDump(ctx, f, func(done, total uint64) { s.phases.events.progress(PhaseDump, done, total) })
+		s.m.Dump, err = s.dead.SaveDump(ctx, f, s.progress(PhaseDump))
 		return err
 	})
 	if errors.Is(err, capture.ErrNoRoom) && !errors.Is(err, target.ErrNoSpace) {
@@ -390,11 +390,19 @@ func (s *saver) dumpPhase(ctx context.Context) (string, error) {
 	return "saved " + ui.Bytes(uint64(b.size.Load())), err
 }
 
+// progressFunc hears of bytes that are done, of all, and what else there is to
+// say.
+type progressFunc func(done, total uint64, more string)
+
+func (s *saver) progress(phase string) progressFunc {
+	return func(done, total uint64, more string) { s.phases.events.progress(phase, done, total, more) }
+}
+
 // rawPhase saves a literal copy.
 func (s *saver) rawPhase(ctx context.Context) (string, error) {
 	b := &bounded{target: s.Target.Name(), left: -1}
 	err := s.writeAt(RawFile, b, func(f target.File) error {
-		_, err := s.dead.SaveRaw(ctx, f, func(done, total uint64) { s.phases.events.progress(PhaseRaw, done, total) })
+		_, err := s.dead.SaveRaw(ctx, f, s.progress(PhaseRaw))
 		return err
 	})
 	return "saved " + ui.Bytes(uint64(b.size.Load())), err
@@ -503,7 +511,7 @@ func (s *saver) hashPhase(ctx context.Context, o target.Opener) (string, error) 
 		h := sha256.New()
 		size, err := readBack(ctx, f, h, func(n int) {
 			done += uint64(n)
-			s.phases.events.progress(PhaseHash, done, total)
+			s.phases.events.progress(PhaseHash, done, total, "")
 		})
 		f.Close()
 		if err != nil {

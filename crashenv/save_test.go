@@ -47,8 +47,8 @@ func (d *testDead) SaveLog(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
-func (d *testDead) SaveDump(ctx context.Context, f target.File, progress func(done, total uint64)) (*capture.Result, error) {
-	progress(1, 2)
+func (d *testDead) SaveDump(ctx context.Context, f target.File, progress progressFunc) (*capture.Result, error) {
+	progress(1, 2, "")
 	if d.dump != nil {
 		return d.dump(ctx, f)
 	}
@@ -60,7 +60,7 @@ func (d *testDead) SaveDump(ctx context.Context, f target.File, progress func(do
 	return &capture.Result{Complete: true}, nil
 }
 
-func (d *testDead) SaveRaw(ctx context.Context, f target.File, _ func(done, total uint64)) (*capture.Result, error) {
+func (d *testDead) SaveRaw(ctx context.Context, f target.File, _ progressFunc) (*capture.Result, error) {
 	_, err := f.WriteAt([]byte("raw"), 0)
 	return &capture.Result{Complete: true}, err
 }

@@ -94,9 +94,9 @@ func (w *worker) events() Events {
 		w.words.begin(phase, limit)
 		begin(phase, limit)
 	}
-	e.Progress = func(phase string, done, total uint64) {
+	e.Progress = func(phase string, done, total uint64, more string) {
 		w.words.progress()
-		progress(phase, done, total)
+		progress(phase, done, total, more)
 	}
 	return e
 }

@@ -133,10 +133,10 @@ func (v *conversion) run(ctx context.Context, c *command) error {
 	var last capture.Progress
 	opts.Progress = func(p capture.Progress) {
 		last = p
-		bar.Update(p.Done, p.Total, "")
+		bar.Update(p.Done, p.Total, pages(p))
 	}
 	res, err := capture.Run(ctx, d, k, out[0], opts)
-	bar.Done(last.Done, last.Total, "")
+	bar.Done(last.Done, last.Total, pages(last))
 	if res == nil {
 		return errors.Join(err, out.abandon())
 	}
@@ -161,6 +161,8 @@ func (v *conversion) run(ctx context.Context, c *command) error {
 	}
 	return nil
 }
+
+func pages(p capture.Progress) string { return fmt.Sprintf("%d pages", p.Pages) }
 
 // openDump opens what a person names as a dump.
 func openDump(in []string) (*vmcore.Dump, error) {

@@ -91,11 +91,11 @@ func (c *command) events() crashenv.Events {
 	var progress *ui.Progress
 	return crashenv.Events{
 		Begin: func(phase string, _ time.Duration) { progress = nil },
-		Progress: func(phase string, done, total uint64) {
+		Progress: func(phase string, done, total uint64, more string) {
 			if progress == nil {
 				progress = c.progress(phase)
 			}
-			progress.Update(done, total, "")
+			progress.Update(done, total, more)
 		},
 		End: func(r crashenv.PhaseResult) {
 			if r.Error != "" {
