@@ -11,7 +11,12 @@
 //
 //   - TestLab: the machines themselves.
 //   - TestMatrix: kernel (a suite of Debian), paging mode, harts, and the one
-//     that panics; the referees (package referee) judge each dump.
+//     that panics; the referees (package referee) judge each dump, and the pages
+//     that dumps of other levels made of the same memory have. With sv57 libkdumpfile,
+//     drgn and makedumpfile open dumps in each form: of one kernel at one level, in
+//     full runs of both at four. In full runs only, makedumpfile's choice of pages is compared with
+//     ours at each level, and crash opens dumps: it needs each kernel's debug data,
+//     of which the package has 1 GB, and 100 seconds of CPU time to start.
 //   - TestImages: each kernel's image in every form is the same memory.
 //   - TestBuilt: the kernels of make kernels, relocatable and moved; in full
 //     runs only.

@@ -77,6 +77,12 @@ func (c cell) test(t *testing.T) {
 	thorough := c.sv == 57 || full()
 	thorough = thorough && c.cpus == 4 && (c.cpu == harts[c.sv][0] || !full())
 	judge(t, s, thorough)
+	raw := s.file("vmcore.raw")
+	j := judged(t, raw)
+	t.Run("levels", func(t *testing.T) { rightPages(t, j, raw) })
+	if thorough {
+		c.forms(t, k, j, s)
+	}
 	for level, suite := range []string{"sid", "trixie"} {
 		if thorough && (full() || c.suite == suite) {
 			sameAsMakedumpfile(t, s, level)
@@ -102,6 +108,23 @@ func worksWithMakedumpfile(t *testing.T, s *saved) {
 	if _, err := referee.DropIn(t.Context(), referee.Inputs{Dump: s.file("vmcore"), Raw: s.file("vmcore.raw"), Say: t.Logf}, ours); err != nil {
 		t.Error(err)
 	}
+}
+
+// forms lets the readers of all others open dumps of this crash in every form. The
+// forms are met with sv57, whose dumps all of them open.
+func (c cell) forms(t *testing.T, k *lab.Kernel, j *referee.Judge, s *saved) {
+	raw := s.file("vmcore.raw")
+	turn := map[string]int{"trixie": 0, "sid": 1}[c.suite]
+	if c.sv == 57 {
+		t.Run("forms", func(t *testing.T) { everyForm(t, j, raw, turn) })
+	}
+	if !full() {
+		return
+	}
+	if c.sv == 57 {
+		t.Run("differences", func(t *testing.T) { knownDifferences(t, j) })
+	}
+	t.Run("crash", func(t *testing.T) { crashOpens(t, k, j, s, c.sv, turn) })
 }
 
 // sameAsMakedumpfile makes a dump of level 0 or 1 from the raw copy, on this

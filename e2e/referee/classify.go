@@ -60,6 +60,7 @@ type pageLayout struct {
 	hasOffline, hasHugetlb, hasSlab, hasUnaccepted       bool
 	table                                                uint32 // not exported; known for typed values only
 	hasTable                                             bool
+	compoundInfo                                         bool   // tails are told by page.compound_info (7.1)
 	poison                                               uint64 // mask, 0 if unknown
 	slabFlag                                             uint64 // mask, 0 if slabs have a type
 	maxOrder                                             uint64 // LENGTH(zone.free_area)
@@ -97,7 +98,7 @@ func newPageLayout(v vmcoreinfo) (*pageLayout, error) {
 		memMap:           u("OFFSET(mem_section.section_mem_map)"),
 	}
 	if _, ok := v.number("OFFSET(page.compound_info)"); ok { // from 7.1 on
-		l.compound = u("OFFSET(page.compound_info)")
+		l.compound, l.compoundInfo = u("OFFSET(page.compound_info)"), true
 	} else {
 		l.compound = u("OFFSET(page.compound_head)")
 	}

@@ -13,7 +13,7 @@ import (
 // make dumps of the raw copy at level 1, each take apart or put together what
 // the other one wrote, and compares what comes of it.
 func DropIn(ctx context.Context, in Inputs, ours string) (*Report, error) {
-	m, err := newMakedumpfile(ctx, in)
+	m, err := newMakedumpfile(ctx, in.Raw, in.Say)
 	if err != nil {
 		return nil, err
 	}

@@ -24,22 +24,37 @@ type makedumpfile struct {
 	dir        string // for what it writes; to be removed
 }
 
-func newMakedumpfile(ctx context.Context, in Inputs) (*makedumpfile, error) {
-	qemu, err := exec.LookPath("qemu-riscv64-static")
-	if err != nil {
-		if qemu, err = exec.LookPath("qemu-riscv64"); err != nil {
-			return nil, ui.Hint(errors.New("no qemu-riscv64 on this machine"), "apt-get install qemu-user-static (scripts/prerequisites does it)")
-		}
-	}
-	root, err := lab.FetchSysroot(ctx, lab.SysrootOptions{Suite: "sid", Arch: "riscv64", Packages: []string{"makedumpfile"}, Say: in.Say})
+// newMakedumpfile has its files beside the given one.
+func newMakedumpfile(ctx context.Context, beside string, say lab.Say) (*makedumpfile, error) {
+	qemu, root, err := riscv64Program(ctx, "makedumpfile", say)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(in.Dump), ".referee-")
+	dir, err := os.MkdirTemp(filepath.Dir(beside), ".referee-")
 	if err != nil {
 		return nil, err
 	}
 	return &makedumpfile{qemu, root, dir}, nil
+}
+
+// riscv64Program is what runs a program of a riscv64 package of Debian sid on this
+// machine, and where the package is unpacked.
+func riscv64Program(ctx context.Context, pkg string, say lab.Say) (qemu, root string, err error) {
+	if qemu, err = exec.LookPath("qemu-riscv64-static"); err != nil {
+		if qemu, err = exec.LookPath("qemu-riscv64"); err != nil {
+			return "", "", ui.Hint(errors.New("no qemu-riscv64 on this machine"), "apt-get install qemu-user-static (scripts/prerequisites does it)")
+		}
+	}
+	root, err = lab.FetchSysroot(ctx, lab.SysrootOptions{Suite: "sid", Arch: "riscv64", Packages: []string{pkg}, Say: say})
+	return qemu, root, err
+}
+
+// riscv64Command runs such a program with the libraries of its own suite.
+func riscv64Command(ctx context.Context, qemu, root, program string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, qemu, append([]string{
+		"-L", root, "-E", "LD_LIBRARY_PATH=" + filepath.Join(root, "usr/lib/riscv64-linux-gnu"),
+		filepath.Join(root, "usr/bin", program),
+	}, args...)...)
 }
 
 func (m *makedumpfile) close() error { return os.RemoveAll(m.dir) }
@@ -47,17 +62,34 @@ func (m *makedumpfile) close() error { return os.RemoveAll(m.dir) }
 // file is a path for a file that goes away with m.
 func (m *makedumpfile) file(name string) string { return filepath.Join(m.dir, name) }
 
-// command is the program with the libraries of its own suite.
+// command is the program, told to print errors only and to write over files.
 func (m *makedumpfile) command(ctx context.Context, args ...string) *exec.Cmd {
-	argv := append([]string{
-		"-L", m.root, "-E", "LD_LIBRARY_PATH=" + filepath.Join(m.root, "usr/lib/riscv64-linux-gnu"),
-		filepath.Join(m.root, "usr/bin/makedumpfile"), "--message-level", "4", "-f",
-	}, args...)
-	return exec.CommandContext(ctx, m.qemu, argv...)
+	return riscv64Command(ctx, m.qemu, m.root, "makedumpfile", append([]string{"--message-level", "4", "-f"}, args...)...)
 }
 
+// version is like "1.7.8".
+func (m *makedumpfile) version(ctx context.Context) (string, error) {
+	out, err := riscv64Command(ctx, m.qemu, m.root, "makedumpfile", "-v").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("makedumpfile -v: %w: %s", err, tail(string(out)))
+	}
+	var version string
+	if _, err := fmt.Sscanf(string(out), "makedumpfile: version %s", &version); err != nil {
+		return "", fmt.Errorf("makedumpfile -v says %q", tail(string(out)))
+	}
+	return version, nil
+}
+
+// run runs the program.
 func (m *makedumpfile) run(ctx context.Context, args ...string) error {
-	out, err := m.command(ctx, args...).CombinedOutput()
+	return m.runWith(ctx, nil, args...)
+}
+
+// runWith runs it with something at its standard input.
+func (m *makedumpfile) runWith(ctx context.Context, in io.Reader, args ...string) error {
+	c := m.command(ctx, args...)
+	c.Stdin = in
+	out, err := c.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("makedumpfile %v: %w: %s", args, err, tail(string(out)))
 	}
@@ -69,7 +101,7 @@ func (r *Report) log(ctx context.Context, in Inputs) error {
 	if in.Dmesg == "" {
 		return nil
 	}
-	m, err := newMakedumpfile(ctx, in)
+	m, err := newMakedumpfile(ctx, in.Dump, in.Say)
 	if err != nil {
 		return err
 	}
@@ -86,7 +118,7 @@ func (r *Report) log(ctx context.Context, in Inputs) error {
 
 // refilter lets makedumpfile filter the dump again at level 1.
 func (r *Report) refilter(ctx context.Context, d *diskdump, in Inputs) error {
-	m, err := newMakedumpfile(ctx, in)
+	m, err := newMakedumpfile(ctx, in.Dump, in.Say)
 	if err != nil {
 		return err
 	}
@@ -122,7 +154,7 @@ func (r *Report) remake(ctx context.Context, d *diskdump, in Inputs) error {
 	if in.Level > 1 || len(in.Unreadable) > 0 {
 		return nil
 	}
-	m, err := newMakedumpfile(ctx, in)
+	m, err := newMakedumpfile(ctx, in.Dump, in.Say)
 	if err != nil {
 		return err
 	}

@@ -29,14 +29,24 @@ type virtualRead struct {
 	Name string `json:"name"`
 	VA   uint64 `json:"va"`
 	Hex  string `json:"hex"`
+	// tables: only page tables tell where it is, no segment of an ELF core.
+	tables bool
 }
 
 type readersJob struct {
-	Dump     string        `json:"dump"`
+	Files    []string      `json:"files"`
 	Raw      string        `json:"raw"`
 	PageSize int           `json:"page_size"`
 	Segments [][3]uint64   `json:"segments"` // phys, size, offset
+	Runs     [][2]uint64   `json:"runs"`     // of pages that must be there; null: as the bitmap says
 	Reads    []virtualRead `json:"reads"`
+}
+
+type readersAnswer struct {
+	Libkdumpfile      *readerAnswer `json:"libkdumpfile"`
+	LibkdumpfileError string        `json:"libkdumpfile_error"`
+	Drgn              *readerAnswer `json:"drgn"`
+	DrgnError         string        `json:"drgn_error"`
 }
 
 type readerAnswer struct {
@@ -54,63 +64,86 @@ type readerAnswer struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// readers lets libkdumpfile and drgn of Debian sid read the dump.
-func (r *Report) readers(ctx context.Context, s *space, d *diskdump, in Inputs) error {
-	root, err := lab.FetchSysroot(ctx, lab.SysrootOptions{Suite: "sid", Arch: "amd64", Packages: readerPackages, Say: in.Say})
+// askReaders lets libkdumpfile and drgn of Debian sid read a dump.
+func askReaders(ctx context.Context, s *space, raw string, files []string, runs [][2]uint64, reads []virtualRead, say lab.Say) (*readersAnswer, error) {
+	root, err := lab.FetchSysroot(ctx, lab.SysrootOptions{Suite: "sid", Arch: "amd64", Packages: readerPackages, Say: say})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	job := readersJob{PageSize: pageSize}
-	if job.Dump, err = filepath.Abs(in.Dump); err != nil {
-		return err
+	job := readersJob{PageSize: pageSize, Runs: runs, Reads: reads}
+	if job.Raw, err = filepath.Abs(raw); err != nil {
+		return nil, err
 	}
-	if job.Raw, err = filepath.Abs(in.Raw); err != nil {
-		return err
+	for _, f := range files {
+		path, err := filepath.Abs(f)
+		if err != nil {
+			return nil, err
+		}
+		job.Files = append(job.Files, path)
 	}
 	for _, l := range s.c.loads {
 		job.Segments = append(job.Segments, [3]uint64{l.phys, l.size, l.offset})
 	}
-	if job.Reads, err = s.virtualReads(); err != nil {
+	a := &readersAnswer{}
+	return a, runPython(ctx, root, readersScript, job, a)
+}
+
+// readers lets libkdumpfile and drgn read the dump.
+func (r *Report) readers(ctx context.Context, s *space, d *diskdump, in Inputs) error {
+	reads, err := s.virtualReads()
+	if err != nil {
 		return err
 	}
-	var answers struct {
-		Libkdumpfile *readerAnswer `json:"libkdumpfile"`
-		Drgn         *readerAnswer `json:"drgn"`
-		Error        string        `json:"error"`
-	}
-	if err := runPython(ctx, root, readersScript, job, &answers); err != nil {
+	answers, err := askReaders(ctx, s, in.Raw, []string{in.Dump}, nil, reads, in.Say)
+	if err != nil {
 		return err
 	}
-	release := s.c.info.text("OSRELEASE")
-	judge := func(name string, a *readerAnswer) {
-		if a == nil {
-			r.Findings = append(r.Findings, Finding{Check: name + " opens the dump", Detail: answers.Error})
-			return
-		}
-		r.Seconds[name] = a.Seconds
-		r.Findings = append(r.Findings,
-			Finding{Check: name + " opens the dump", OK: strings.EqualFold(a.Arch, "riscv64") && a.Release == release,
-				Detail: fmt.Sprintf("%s, kernel %s; want %s", a.Arch, a.Release, release)},
-			Finding{Check: name + " reads every page as the raw copy has it", OK: a.Physical.Wrong == 0 && a.Physical.Pages == r.Dumped,
-				Detail: fmt.Sprintf("%d of %d pages, %d wrong %v", a.Physical.Pages, r.Dumped, a.Physical.Wrong, a.Physical.Examples)})
-		for _, want := range job.Reads {
-			said, ok := a.Virtual[want.Name]
-			if !ok {
-				said = "not read"
-			}
-			r.Findings = append(r.Findings, Finding{Check: fmt.Sprintf("%s reads %s", name, want.Name), OK: ok && said == "",
-				Detail: strings.TrimSpace(fmt.Sprintf("at %#x %s", want.VA, said))})
-		}
+	if answers.Libkdumpfile == nil {
+		r.Findings = append(r.Findings, Finding{Check: "libkdumpfile opens the dump", Detail: answers.LibkdumpfileError})
+	} else {
+		r.judgeReader(s, "libkdumpfile", answers.Libkdumpfile, reads, r.Dumped, true)
+		r.sameBitmap(d, answers.Libkdumpfile)
 	}
-	judge("libkdumpfile", answers.Libkdumpfile)
-	if a := answers.Libkdumpfile; a != nil {
-		sum := sha256.Sum256(bytes.TrimRight(d.dumped, "\x00"))
-		r.Findings = append(r.Findings,
-			Finding{Check: "libkdumpfile sees the same pages in the dump", OK: a.Bitmap == hex.EncodeToString(sum[:])},
-			Finding{Check: "libkdumpfile sees every CPU", OK: a.CPUs == s.c.cpus, Detail: fmt.Sprintf("%d; want %d", a.CPUs, s.c.cpus)})
+	if answers.Drgn == nil {
+		r.Findings = append(r.Findings, Finding{Check: "drgn opens the dump", Detail: answers.DrgnError})
+	} else {
+		r.judgeReader(s, "drgn", answers.Drgn, reads, r.Dumped, true)
 	}
-	judge("drgn", answers.Drgn)
 	return nil
+}
+
+func (r *Report) sameBitmap(d *diskdump, a *readerAnswer) {
+	sum := sha256.Sum256(bytes.TrimRight(d.dumped, "\x00"))
+	r.Findings = append(r.Findings, Finding{Check: "libkdumpfile sees the same pages in the dump", OK: a.Bitmap == hex.EncodeToString(sum[:])})
+}
+
+// judgeReader looks at what a reader said that opened the dump; pages is how many
+// it must have read. One that walks no page tables must have failed where only they
+// lead.
+func (r *Report) judgeReader(s *space, name string, a *readerAnswer, reads []virtualRead, pages int, walks bool) {
+	release := s.c.info.text("OSRELEASE")
+	r.Seconds[name] = a.Seconds
+	r.Findings = append(r.Findings,
+		Finding{Check: name + " opens the dump", OK: strings.EqualFold(a.Arch, "riscv64") && a.Release == release,
+			Detail: fmt.Sprintf("%s, kernel %s; want %s", a.Arch, a.Release, release)},
+		Finding{Check: name + " reads every page as the raw copy has it", OK: a.Physical.Wrong == 0 && a.Physical.Pages == pages,
+			Detail: fmt.Sprintf("%d of %d pages, %d wrong %v", a.Physical.Pages, pages, a.Physical.Wrong, a.Physical.Examples)})
+	if name == string(libkdumpfile) {
+		r.Findings = append(r.Findings, Finding{Check: "libkdumpfile sees every CPU", OK: a.CPUs == s.c.cpus, Detail: fmt.Sprintf("%d; want %d", a.CPUs, s.c.cpus)})
+	}
+	for _, want := range reads {
+		said, ok := a.Virtual[want.Name]
+		if !ok {
+			said = "not read"
+		}
+		if want.tables && !walks {
+			r.Findings = append(r.Findings, Finding{Check: name + " does not walk page tables for " + want.Name,
+				OK: strings.Contains(said, "could not find memory segment"), Detail: said})
+			continue
+		}
+		r.Findings = append(r.Findings, Finding{Check: fmt.Sprintf("%s reads %s", name, want.Name), OK: ok && said == "",
+			Detail: strings.TrimSpace(fmt.Sprintf("at %#x %s", want.VA, said))})
+	}
 }
 
 // virtualReads picks one address of each part of the kernel's address space.
@@ -137,7 +170,7 @@ func (s *space) virtualReads() ([]virtualRead, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		reads = append(reads, virtualRead{name, va, hex.EncodeToString(b)})
+		reads = append(reads, virtualRead{name, va, hex.EncodeToString(b), va < linear || va >= modules && va < modulesEnd})
 		return b, nil
 	}
 	banner, err := add("linux_banner", found["linux_banner"], 128)

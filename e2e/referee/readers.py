@@ -1,7 +1,8 @@
 """Somebody else's readers look at a dump.
 
-Standard input is one JSON object: the dump, a raw copy of the same memory with
-its segments, and virtual addresses with the bytes expected there. Standard
+Standard input is one JSON object: the files of the dump, a raw copy of the same
+memory with its segments, runs of pages that the dump must have (without, all that
+its bitmap promises), and virtual addresses with the bytes expected there. Standard
 output is one JSON object: what libkdumpfile and drgn said.
 """
 
@@ -62,7 +63,7 @@ def runs(bits, count):
 def compare(read, bits, count):
     """Compares every page that the bitmap promises, through one reader."""
     pages, wrong, total_wrong = 0, [], 0
-    for first, last in runs(bits, count):
+    for first, last in job["runs"] or runs(bits, count):
         pages += last - first
         addr, end = first * PAGE, last * PAGE
         while addr < end:
@@ -101,7 +102,11 @@ def virtual(read):
 def with_libkdumpfile():
     start = time.time()
     ctx = kdumpfile.Context()
-    ctx.open(job["dump"])
+    if len(job["files"]) == 1:
+        ctx.open(job["files"][0])
+    else:
+        fds = [open(name, "rb") for name in job["files"]]
+        ctx.open_fdset(*[f.fileno() for f in fds])
     ctx.attr["addrxlat.ostype"] = "linux"
     count = ctx.attr["max_pfn"]
     bits = bytes(ctx.attr["file.pagemap"].get_bits(0, count - 1))
@@ -121,7 +126,7 @@ def with_libkdumpfile():
 def with_drgn(bits, count):
     start = time.time()
     prog = drgn.Program()
-    prog.set_core_dump(job["dump"])
+    prog.set_core_dump(job["files"][0])
     out = {
         "arch": str(prog.platform.arch).rsplit(".", 1)[-1],
         "release": prog["UTS_RELEASE"].string_().decode(),
@@ -132,10 +137,13 @@ def with_drgn(bits, count):
     return out
 
 
-result = {}
+result, bits, count = {}, b"", 0
 try:
     result["libkdumpfile"], bits, count = with_libkdumpfile()
+except Exception as e:
+    result["libkdumpfile_error"] = repr(e)
+try:
     result["drgn"] = with_drgn(bits, count)
 except Exception as e:
-    result["error"] = repr(e)
+    result["drgn_error"] = repr(e)
 json.dump(result, sys.stdout)

@@ -159,11 +159,7 @@ func (r *Report) classifier(s *space, d *diskdump, in Inputs) error {
 	if err != nil {
 		return err
 	}
-	for class := Kept; class < classes; class++ {
-		if z.count[class] > 0 {
-			r.Classes[class.String()] = z.count[class]
-		}
-	}
+	r.countClasses(z)
 	r.Findings = append(r.Findings,
 		Finding{Check: "machine", OK: d.machine == "riscv64", Detail: d.machine},
 		Finding{Check: "dump level", OK: d.level == in.Level, Detail: fmt.Sprintf("%d; want %d", d.level, in.Level)},

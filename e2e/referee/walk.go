@@ -62,27 +62,34 @@ func pteLeaf(pte uint64) bool    { return pte&0xe != 0 }
 
 // translate walks the page tables for one virtual address.
 func (s *space) translate(va uint64) (uint64, error) {
+	base, size, err := s.leaf(va)
+	return base | va&(size-1), err
+}
+
+// leaf finds the leaf that maps a virtual address: where its memory begins, and how
+// much it is.
+func (s *space) leaf(va uint64) (base, size uint64, err error) {
 	if top := int64(va) >> (12 + 9*s.levels - 1); top != 0 && top != -1 {
-		return 0, fmt.Errorf("%#x is no address of %d levels", va, s.levels)
+		return 0, 1, fmt.Errorf("%#x is no address of %d levels", va, s.levels)
 	}
 	table := s.root / pageSize
 	for level := s.levels - 1; level >= 0; level-- {
 		shift := 12 + 9*level
 		b, err := s.page(table)
 		if err != nil {
-			return 0, fmt.Errorf("%#x: page table of level %d: %w", va, level, err)
+			return 0, 1, fmt.Errorf("%#x: page table of level %d: %w", va, level, err)
 		}
 		pte := binary.LittleEndian.Uint64(b[va>>shift&511*8:])
 		if !pteValid(pte) {
-			return 0, fmt.Errorf("%#x: %w", va, errNotMapped)
+			return 0, 1, fmt.Errorf("%#x: %w", va, errNotMapped)
 		}
 		if pteLeaf(pte) {
-			inside := uint64(1)<<shift - 1
-			return pteFrame(pte)*pageSize&^inside | va&inside, nil
+			size = 1 << shift
+			return pteFrame(pte) * pageSize &^ (size - 1), size, nil
 		}
 		table = pteFrame(pte)
 	}
-	return 0, fmt.Errorf("%#x: no leaf at the last level", va)
+	return 0, 1, fmt.Errorf("%#x: no leaf at the last level", va)
 }
 
 // read reads virtual memory.

@@ -1,0 +1,197 @@
+package referee
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// samplePages is how many pages crash is asked to show, all over memory.
+const samplePages = 48
+
+// crashQuestions are what people ask first.
+var crashQuestions = []string{"sys", "log", "bt", "ps", "mod", "pages", "end"}
+
+// crashMark stands before the answers in what crash prints: it is asked to evaluate
+// this number, with the number of the question added.
+const crashMark = 0x70616e00
+
+var crashMarked = regexp.MustCompile(`^ *hexadecimal: ([0-9a-f]+)`)
+
+// Crash lets Debian sid's riscv64 crash open a dump of the machine, ask it what
+// people ask first, and show pages. vmlinux is the kernel with its debug data. It
+// takes 100 seconds of CPU time for a start under qemu-user, most of them to read
+// debug data.
+func (j *Judge) Crash(ctx context.Context, vmlinux string, f Form) (*Report, error) {
+	r := j.report()
+	start := time.Now()
+	defer r.timed(string(crashR), start)
+	pages, err := j.sample(f.Level)
+	if err != nil {
+		return r, err
+	}
+	var script strings.Builder
+	for i, question := range crashQuestions {
+		fmt.Fprintf(&script, "eval %#x\n", crashMark+i)
+		switch question {
+		case "pages":
+			for _, pfn := range pages {
+				fmt.Fprintf(&script, "rd -64 -p %#x %d\n", pfn*pageSize, pageSize/8)
+			}
+		case "end":
+			fmt.Fprintln(&script, "exit")
+		default:
+			fmt.Fprintln(&script, question)
+		}
+	}
+
+	out, said, err := j.runCrash(ctx, vmlinux, f, script.String())
+	if err != nil {
+		return r, err
+	}
+	finding, more := j.opened(f, crashR, said)
+	r.Findings = append(r.Findings, finding)
+	if more {
+		r.judgeCrash(j, out, pages)
+	}
+	return r, r.Err()
+}
+
+// runCrash runs a script in crash. said is why crash did not come to the end of it,
+// "" if it did.
+func (j *Judge) runCrash(ctx context.Context, vmlinux string, f Form, script string) (out []byte, said string, err error) {
+	qemu, root, err := riscv64Program(ctx, "crash", j.say)
+	if err != nil {
+		return nil, "", err
+	}
+	m, err := j.makedumpfile(ctx) // it has a directory
+	if err != nil {
+		return nil, "", err
+	}
+	input := m.file("crash.in")
+	if err := os.WriteFile(input, []byte(script), 0o600); err != nil {
+		return nil, "", err
+	}
+	args := append([]string{"-s", "--no_crashrc", "--no_scroll", "-i", input, vmlinux}, f.Files...)
+	// How it exits says nothing: that it came to the end of the script does.
+	c := riscv64Command(ctx, qemu, root, "crash", args...)
+	c.Env = append(os.Environ(), "TERM=dumb")
+	out, err = c.CombinedOutput()
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		return nil, "", err
+	}
+	if _, ended := crashAnswers(out)["end"]; !ended {
+		return out, fmt.Sprintf("%v: %s", err, tail(string(out))), nil
+	}
+	return out, "", nil
+}
+
+// sample are pages all over memory that a dump must have, with something in them
+// where that can be.
+func (j *Judge) sample(level int) ([]uint64, error) {
+	var all []uint64
+	page := make([]byte, pageSize)
+	end := uint64(len(j.z.class))
+	var kept []uint64
+	for pfn := range end {
+		if j.wanted(pfn, level) {
+			kept = append(kept, pfn)
+		}
+	}
+	for i := range samplePages {
+		at := i * len(kept) / samplePages
+		// The next one with anything in it, unless the whole part is empty.
+		best := kept[at]
+		for _, pfn := range kept[at:min(at+len(kept)/samplePages, at+2000, len(kept))] {
+			if err := j.c.readPage(pfn, page); err != nil {
+				return nil, err
+			}
+			if firstNonZero(page) >= 0 {
+				best = pfn
+				break
+			}
+		}
+		all = append(all, best)
+	}
+	return all, nil
+}
+
+// crashAnswers takes what crash printed apart: by the question.
+func crashAnswers(out []byte) map[string]string {
+	answers, question := map[string]string{}, ""
+	for line := range strings.Lines(string(out)) {
+		if m := crashMarked.FindStringSubmatch(line); m != nil {
+			if n, err := strconv.ParseUint(m[1], 16, 32); err == nil && n-crashMark < uint64(len(crashQuestions)) {
+				question = crashQuestions[n-crashMark]
+			}
+		}
+		answers[question] += line
+	}
+	return answers
+}
+
+// crashWords is a line of rd: an address and one or two words of 8 bytes.
+var crashWords = regexp.MustCompile(`^ *([0-9a-f]+): +([0-9a-f]{16})(?: ([0-9a-f]{16}))?`)
+
+// judgeCrash looks at what crash said.
+func (r *Report) judgeCrash(j *Judge, out []byte, pages []uint64) {
+	answers := crashAnswers(out)
+	says := func(question, what string, pattern string) {
+		ok, err := regexp.MatchString(pattern, answers[question])
+		r.Findings = append(r.Findings, Finding{Check: "crash, " + question + ": " + what, OK: ok && err == nil, Detail: fmt.Sprintf("%.400q", tail(answers[question]))})
+	}
+	says("sys", "the kernel", `(?m)^ *RELEASE: `+regexp.QuoteMeta(j.c.info.text("OSRELEASE"))+`$`)
+	says("sys", "the CPUs", fmt.Sprintf(`(?m)^ *CPUS: %d\b`, j.c.cpus))
+	says("sys", "why it died", `(?m)^ *PANIC: .*(panic|sysrq)`)
+	says("log", "from the first line", regexp.QuoteMeta("Linux version "+j.c.info.text("OSRELEASE")))
+	says("log", "to the end", `Kernel panic - not syncing: `)
+	says("bt", "the task that died", `(?m)^PID: \d+ +TASK: [0-9a-f]{16} +CPU: \d+ +COMMAND: "panicroom"`)
+	says("bt", "how it died", `(?m)^ *#\d+ .*\b(sysrq_handle_crash|vpanic|panic)\b`)
+	says("ps", "what ran when it died", `(?m)^> +\d+ .*\bpanicroom *$`)
+	says("ps", "processes", `(?m)^[> ] +2 +0 .*\[kthreadd\] *$`)
+	says("mod", "modules", `(?m)^[0-9a-f]{16} +\w+ +[0-9a-f]{16} +\d+`)
+
+	words := map[uint64]uint64{}
+	for line := range strings.Lines(answers["pages"]) {
+		w := crashWords.FindStringSubmatch(line)
+		if w == nil {
+			continue
+		}
+		at, err := strconv.ParseUint(w[1], 16, 64)
+		if err != nil {
+			continue
+		}
+		for i, word := range w[2:] {
+			if n, err := strconv.ParseUint(word, 16, 64); err == nil {
+				words[at+8*uint64(i)] = n
+			}
+		}
+	}
+	wrong := differences{what: "crash shows pages as the raw copy has them"}
+	raw := make([]byte, pageSize)
+	for _, pfn := range pages {
+		if err := j.c.readPage(pfn, raw); err != nil {
+			wrong.add(pfn, err.Error())
+			continue
+		}
+		for off := uint64(0); off < pageSize; off += 8 {
+			got, ok := words[pfn*pageSize+off]
+			if want := binary.LittleEndian.Uint64(raw[off:]); !ok || got != want {
+				wrong.add(pfn, fmt.Sprintf("at %#x %#x, shown %v; want %#x", pfn*pageSize+off, got, ok, want))
+				break
+			}
+		}
+	}
+	f := wrong.finding(len(pages))
+	if !f.OK {
+		f.Detail += " " + tail(answers["pages"])
+	}
+	r.Findings = append(r.Findings, f)
+}
