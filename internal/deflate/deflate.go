@@ -25,6 +25,9 @@ const (
 	// probes is how many earlier places are compared, good the length of a
 	// match that is taken without looking further.
 	probes, good = 4, 24
+	// short is the length of a match that is only taken if none that begins a
+	// byte later is clearly longer. It is below tail.
+	short = 8
 
 	// tail is how many bytes at the end are not looked up, so that eight can be
 	// loaded from any that are.
@@ -112,6 +115,14 @@ func (e *Encoder) find(src []byte) {
 			// The longer nothing is found, the larger the steps.
 			at += 1 + (at-literals)>>8
 			continue
+		}
+		if best < short && at+1 < limit {
+			// A longer one may begin a byte later.
+			seen := int(e.head[hash(binary.LittleEndian.Uint32(src[at+1:]))])
+			if src[seen+best] == src[at+1+best] && common(src[seen:], src[at+1:]) > best+1 {
+				at++
+				continue
+			}
 		}
 		best = min(best, maxMatch)
 		e.take(src[literals:at], best, at-from)
