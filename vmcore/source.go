@@ -26,10 +26,10 @@ const (
 	sharedWindow  = 128 << 10
 	sharedWindows = 32
 	// elfReaderWindows and kdumpReaderWindows are how many windows a Reader
-	// keeps. It goes through memory in order; a kdump file is then read in four
-	// places: second bitmap, descriptors, the shared page of zeros, and data,
-	// each of which may be about to cross into the next window.
-	elfReaderWindows   = 2
+	// keeps. It goes through memory in order, and never back; a kdump file is
+	// then read in four places: second bitmap, descriptors, the shared page of
+	// zeros, and data, each of which may be about to cross into the next window.
+	elfReaderWindows   = 1
 	kdumpReaderWindows = 8
 )
 
