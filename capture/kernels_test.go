@@ -62,6 +62,23 @@ NUMBER(PG_slab)=9
 NUMBER(PG_hwpoison)=22
 NUMBER(PG_head_mask)=65536
 `
+	flags66 = `
+NUMBER(PG_lru)=5
+NUMBER(PG_private)=15
+NUMBER(PG_swapcache)=12
+NUMBER(PG_swapbacked)=19
+NUMBER(PG_slab)=11
+NUMBER(PG_hwpoison)=22
+NUMBER(PG_head_mask)=64
+`
+	flags610 = `
+NUMBER(PG_lru)=5
+NUMBER(PG_private)=14
+NUMBER(PG_swapcache)=11
+NUMBER(PG_swapbacked)=18
+NUMBER(PG_hwpoison)=21
+NUMBER(PG_head_mask)=64
+`
 	newFlags = `
 NUMBER(PG_lru)=5
 NUMBER(PG_private)=14
@@ -108,41 +125,21 @@ var pageKernels = []pageKernel{
 	},
 	{ // No destructors: PG_hugetlb is PG_active of the second struct page, whose
 		// lowest byte has the order. Flags in another order.
-		version: "6.6", vmcoreinfo: pageOffsets + compoundHead + `
-NUMBER(PG_lru)=5
-NUMBER(PG_private)=15
-NUMBER(PG_swapcache)=12
-NUMBER(PG_swapbacked)=19
-NUMBER(PG_slab)=11
-NUMBER(PG_hwpoison)=22
-NUMBER(PG_head_mask)=64
+		version: "6.6", vmcoreinfo: pageOffsets + compoundHead + flags66 + `
 NUMBER(PG_hugetlb)=8
 ` + bitTypes + sections,
 		lru: 5, head: 6, swapcache: 12, reserved: 14, private: 15, swapbacked: 19, poison: 22, slabFlag: 11,
 		buddy: ^uint32(0x80), offline: ^uint32(0x100), pgtable: ^uint32(0x200), hugetlbBit: 8, fakeHeads: true,
 	},
 	{ // Hugetlb is a page type.
-		version: "6.9", vmcoreinfo: pageOffsets + compoundHead + `
-NUMBER(PG_lru)=5
-NUMBER(PG_private)=15
-NUMBER(PG_swapcache)=12
-NUMBER(PG_swapbacked)=19
-NUMBER(PG_slab)=11
-NUMBER(PG_hwpoison)=22
-NUMBER(PG_head_mask)=64
+		version: "6.9", vmcoreinfo: pageOffsets + compoundHead + flags66 + `
 NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)=-2049
 ` + bitTypes + sections,
 		lru: 5, head: 6, swapcache: 12, reserved: 14, private: 15, swapbacked: 19, poison: 22, slabFlag: 11,
 		buddy: ^uint32(0x80), offline: ^uint32(0x100), pgtable: ^uint32(0x200), hugetlb: ^uint32(0x800), fakeHeads: true,
 	},
 	{ // Slab is a page type, and no flag.
-		version: "6.10", vmcoreinfo: pageOffsets + compoundHead + `
-NUMBER(PG_lru)=5
-NUMBER(PG_private)=14
-NUMBER(PG_swapcache)=11
-NUMBER(PG_swapbacked)=18
-NUMBER(PG_hwpoison)=21
-NUMBER(PG_head_mask)=64
+		version: "6.10", vmcoreinfo: pageOffsets + compoundHead + flags610 + `
 NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)=-4097
 NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)=-2049
 ` + bitTypes + sections,
@@ -150,13 +147,7 @@ NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)=-2049
 		buddy: ^uint32(0x80), offline: ^uint32(0x100), pgtable: ^uint32(0x200), hugetlb: ^uint32(0x800), slab: ^uint32(0x1000), fakeHeads: true,
 	},
 	{ // Types are bits of the top byte, and whoever has a type may use the rest.
-		version: "6.11", vmcoreinfo: pageOffsets + compoundHead + `
-NUMBER(PG_lru)=5
-NUMBER(PG_private)=14
-NUMBER(PG_swapcache)=11
-NUMBER(PG_swapbacked)=18
-NUMBER(PG_hwpoison)=21
-NUMBER(PG_head_mask)=64
+		version: "6.11", vmcoreinfo: pageOffsets + compoundHead + flags610 + `
 NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)=-33554433
 NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-1073741825
 NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)=-67108865
@@ -445,7 +436,7 @@ func TestFreeListsDamaged(t *testing.T) {
 func (k *pageKernel) check(t *testing.T, m *kerneltest.Machine, want map[vmcore.PFN]Class) {
 	t.Helper()
 	n := int(m.Pages)
-	for _, step := range []int{n, 2049, 7} {
+	for _, step := range []int{n, 2049, 61} {
 		bad := 0
 		seen := map[Class]int{}
 		for i, got := range classify(t, selector(t, m), kerneltest.BasePFN, n, step) {

@@ -16,6 +16,9 @@ import (
 // samplePages is how many pages crash is asked to show, all over memory.
 const samplePages = 48
 
+// crashLimit is for one session, on a machine that has much else to do.
+const crashLimit = time.Hour
+
 // crashQuestions are what people ask first.
 var crashQuestions = []string{"sys", "log", "bt", "ps", "mod", "pages", "end"}
 
@@ -27,8 +30,8 @@ var crashMarked = regexp.MustCompile(`^ *hexadecimal: ([0-9a-f]+)`)
 
 // Crash lets Debian sid's riscv64 crash open a dump of the machine, ask it what
 // people ask first, and show pages. vmlinux is the kernel with its debug data. It
-// takes 100 seconds of CPU time for a start under qemu-user, most of them to read
-// debug data.
+// takes 100 to 150 seconds of CPU time under qemu-user, most of them to read debug
+// data.
 func (j *Judge) Crash(ctx context.Context, vmlinux string, f Form) (*Report, error) {
 	r := j.report()
 	start := time.Now()
@@ -79,6 +82,9 @@ func (j *Judge) runCrash(ctx context.Context, vmlinux string, f Form, script str
 	if err := os.WriteFile(input, []byte(script), 0o600); err != nil {
 		return nil, "", err
 	}
+	// Some dumps are known to make it loop (its issues 198 and 216).
+	ctx, cancel := context.WithTimeout(ctx, crashLimit)
+	defer cancel()
 	args := append([]string{"-s", "--no_crashrc", "--no_scroll", "-i", input, vmlinux}, f.Files...)
 	// How it exits says nothing: that it came to the end of the script does.
 	c := riscv64Command(ctx, qemu, root, "crash", args...)

@@ -26,12 +26,7 @@ func hugeMapped(t *testing.T, info string, pages map[uint64]structPage) (*space,
 		if !ok {
 			p.mapcount = noType
 		}
-		b := m.ram[huge*pageSize+i*64:]
-		le.PutUint64(b, p.flags)
-		le.PutUint64(b[8:], p.compound)
-		le.PutUint64(b[24:], p.mapping)
-		le.PutUint64(b[40:], p.private)
-		le.PutUint32(b[48:], p.mapcount)
+		p.put(m.ram[huge*pageSize+i*64:])
 	}
 	s, err := newSpace(m.core(t))
 	if err != nil {

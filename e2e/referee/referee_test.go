@@ -258,6 +258,15 @@ func TestTranslate(t *testing.T) {
 	}
 }
 
+// put writes a struct page as info612 has it.
+func (p structPage) put(b []byte) {
+	le.PutUint64(b, p.flags)
+	le.PutUint64(b[8:], p.compound)
+	le.PutUint64(b[24:], p.mapping)
+	le.PutUint64(b[40:], p.private)
+	le.PutUint32(b[48:], p.mapcount)
+}
+
 // classified builds a machine of 64 pages whose struct pages are given, and
 // classifies it.
 func classified(t *testing.T, pages map[uint64]structPage) *census {
@@ -285,11 +294,7 @@ func classified(t *testing.T, pages map[uint64]structPage) *census {
 			p.mapcount = noType
 		}
 		b := m.page(vmemmap)[i*64:]
-		le.PutUint64(b, p.flags)
-		le.PutUint64(b[8:], p.compound)
-		le.PutUint64(b[24:], p.mapping)
-		le.PutUint64(b[40:], p.private)
-		le.PutUint32(b[48:], p.mapcount)
+		p.put(b)
 	}
 	s, err := newSpace(m.core(t))
 	if err != nil {
