@@ -31,5 +31,6 @@
 //     crash.
 //   - TestCutDumps: what was written until a disk was full, read by libkdumpfile;
 //     no kernel is crashed for it.
+//   - TestKexec: called as kexec, makedumpfile and vmcore-dmesg.
 //   - TestOwnFailure: panicroom itself fails in the panic kernel.
 package e2e
