@@ -140,10 +140,6 @@ func (v *conversion) run(ctx context.Context, c *command) error {
 	if res == nil {
 		return errors.Join(err, out.abandon())
 	}
-	if d.Incomplete() && res.Complete {
-		res.Complete, res.Reason = false, "what was converted is incomplete"
-		err = errors.New(res.Reason)
-	}
 	paths, cerr := out.close(res.Complete)
 	if cerr != nil {
 		return errors.Join(err, cerr)
