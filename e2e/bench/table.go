@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/panicroom-kdump/panicroom/internal/ui"
@@ -16,13 +17,22 @@ const (
 	goalBytes = 1.0
 )
 
-// ratio is a ratio and, where it has a goal, whether that is reached.
+// ratio is a ratio and, where it has a goal, whether that is missed.
 func ratio(ours, theirs, goal float64) string {
+	return ratioOf(ours, theirs, goal, 2)
+}
+
+// sizeRatio is one of sizes of files, which do not differ from run to run.
+func sizeRatio(ours, theirs int64) string {
+	return ratioOf(float64(ours), float64(theirs), goalBytes, 3)
+}
+
+func ratioOf(ours, theirs, goal float64, digits int) string {
 	if theirs == 0 {
 		return "-"
 	}
-	text := fmt.Sprintf("%.2f", ours/theirs)
-	if goal > 0 && ours/theirs > goal+0.005 {
+	text := strconv.FormatFloat(ours/theirs, 'f', digits, 64)
+	if goal > 0 && ours/theirs > goal {
 		return "**" + text + "**"
 	}
 	return text
@@ -96,7 +106,7 @@ func table(results []*result) string {
 		if !r.Out.same() {
 			return "other pages"
 		}
-		return ratio(float64(r.Out.Ours), float64(r.Out.Theirs), goalBytes)
+		return sizeRatio(r.Out.Ours, r.Out.Theirs)
 	})
 	b.WriteString("\n")
 	o := first.Out
@@ -145,7 +155,7 @@ func roomTable(all []*roomResult) string {
 	for _, r := range all {
 		bytes := "other pages"
 		if r.same {
-			bytes = ratio(float64(r.ourBytes), float64(r.theirBytes), goalBytes)
+			bytes = sizeRatio(r.ourBytes, r.theirBytes)
 		}
 		fmt.Fprintf(&b, "| %d, %s | %s | %s | %s | %s |\n", r.level, r.compression, seconds(r.theirs), seconds(r.ours),
 			ratio(r.ours.median(wall), r.theirs.median(wall), goalOne), bytes)

@@ -40,7 +40,7 @@ func TestTables(t *testing.T) {
 | ratio | 0.50 | **0.53** |
 | output: makedumpfile | 1000 KiB | 10 KiB |
 | output: panicroom | 900 KiB | 11 KiB |
-| ratio | 0.90 | **1.10** |
+| ratio | 0.900 | **1.100** |
 
 Both save the same 5 pages.
 
