@@ -62,7 +62,7 @@ func table(results []*result) string {
 	row("two CPUs: makedumpfile, s", func(r *result) string {
 		s, how := r.fastest()
 		if how != "" {
-			return seconds(s) + " " + how[:1]
+			return seconds(s) + " " + how
 		}
 		return seconds(s)
 	})

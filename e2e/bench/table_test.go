@@ -27,7 +27,7 @@ func TestTables(t *testing.T) {
 
 |  | zstd | zlib |
 |---|--:|--:|
-| two CPUs: makedumpfile, s | 3.00 (3.00) | 2.00 (2.00) t |
+| two CPUs: makedumpfile, s | 3.00 (3.00) | 2.00 (2.00) threads |
 | two CPUs: panicroom, s | 1.00 (1.00) | 1.00 (1.00) |
 | ratio | 0.33 | **0.50** |
 | CPU time: ratio | 0.67 | 0.50 |
@@ -48,7 +48,7 @@ Both save the same 5 pages.
 
 |  | zstd |
 |---|--:|
-| two CPUs: makedumpfile, s | 2.50 (2.50) s |
+| two CPUs: makedumpfile, s | 2.50 (2.50) split |
 | two CPUs: panicroom, s | 2.00 (2.00) |
 | ratio | 0.80 |
 | CPU time: ratio | 1.00 |
