@@ -3,15 +3,13 @@ package vmcore
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
-	"sync"
 
 	"github.com/klauspost/compress/s2"
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/panicroom-kdump/panicroom/internal/deflate"
 	"github.com/panicroom-kdump/panicroom/internal/lzo"
+	"github.com/panicroom-kdump/panicroom/internal/zstdpage"
 )
 
 // Compression is how the pages of a kdump-compressed file are compressed, each
@@ -22,24 +20,37 @@ type Compression int
 // kernel memory in pages of 4 KiB: zstd makes the smallest files, snappy and
 // LZO take the least time, zlib and LZO have been read longest.
 const (
-	CompressionZstd   Compression = iota // a frame without checksum, at the fastest level
+	CompressionZstd   Compression = iota // a frame without checksum, as small as at level 1
 	CompressionLZO                       // LZO1X-1
 	CompressionSnappy                    // the block format
 	CompressionZlib                      // RFC 1950, the fastest level
 	CompressionNone
 )
 
-// compressions has the names and the flags of descriptors and header;
-// diskdump_mod.h of makedumpfile 1.7.8.
+// encode appends a page in compressed form. It keeps state from page to page and
+// is for one goroutine.
+type encode func(dst, page []byte) []byte
+
+// compressions has the names; the flags of descriptors and header
+// (diskdump_mod.h of makedumpfile 1.7.8); what makes an encoder; and the room
+// that it needs for a page of n bytes.
 var compressions = [...]struct {
-	name string
-	flag uint32
+	name    string
+	flag    uint32
+	encoder func() encode
+	room    func(n int) int
 }{
-	CompressionZstd:   {"zstd", kdumpZstd},
-	CompressionLZO:    {"lzo", kdumpLZO},
-	CompressionSnappy: {"snappy", kdumpSnappy},
-	CompressionZlib:   {"zlib", kdumpZlib},
-	CompressionNone:   {"none", 0},
+	CompressionZstd:   {"zstd", kdumpZstd, func() encode { return zstdpage.NewEncoder().Append }, zstdpage.MaxSize},
+	CompressionLZO:    {"lzo", kdumpLZO, func() encode { return new(lzo.Encoder).Append }, lzo.MaxSize},
+	CompressionSnappy: {"snappy", kdumpSnappy, func() encode { return appendSnappy }, s2.MaxEncodedLen},
+	CompressionZlib:   {"zlib", kdumpZlib, func() encode { return new(deflate.Encoder).AppendZlib }, deflate.MaxSize},
+	CompressionNone:   {"none", 0, func() encode { return nil }, func(n int) int { return n }},
+}
+
+func appendSnappy(dst, page []byte) []byte {
+	before := len(dst)
+	dst = slices.Grow(dst, s2.MaxEncodedLen(len(page)))
+	return dst[:before+len(s2.EncodeSnappy(dst[before:cap(dst)], page))]
 }
 
 func (c Compression) valid() bool { return c >= 0 && int(c) < len(compressions) }
@@ -74,90 +85,16 @@ func compressionOf(status uint32) Compression {
 	return CompressionNone
 }
 
-// compressor compresses pages. It may be used concurrently.
-type compressor struct {
+// packing is how the pages of a file become data.
+type packing struct {
 	kind     Compression
 	pageSize int
 	digests  bool // of what becomes of pages are wanted
-	zstd     *zstd.Encoder
-	lzo      sync.Pool // of *lzo.Encoder
-	deflate  sync.Pool // of *deflate.Encoder
 }
 
-func newCompressor(kind Compression, pageSize int) (*compressor, error) {
-	c := &compressor{kind: kind, pageSize: pageSize}
-	if !kind.valid() {
-		return nil, fmt.Errorf("%w: %v", ErrUnsupported, kind)
-	}
-	c.lzo.New = func() any { return new(lzo.Encoder) }
-	c.deflate.New = func() any { return new(deflate.Encoder) }
-	if kind != CompressionZstd {
-		return c, nil
-	}
-	// The fastest level: a crash kernel has one or two CPUs, and better levels
-	// save 4 % for half the speed on kernel memory. Blocks are smaller than
-	// any window. One encoder per CPU; more would only wait for one.
-	var err error
-	c.zstd, err = zstd.NewWriter(nil,
-		zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)),
-		zstd.WithWindowSize(max(pageSize, zstd.MinWindowSize)),
-		zstd.WithSingleSegment(true),
-		zstd.WithEncoderCRC(false),
-		zstd.WithLowerEncoderMem(true))
-	return c, err
-}
-
-func (c *compressor) close() error {
-	if c.zstd == nil {
-		return nil
-	}
-	return c.zstd.Close()
-}
-
-// room is how much longer than a page a buffer must be so that compressing
-// never makes it grow: what a page that cannot be compressed becomes before it
-// is taken back. Without it the last such page of an extent would make its
-// buffer grow by megabytes.
-func (c *compressor) room() int {
-	switch c.kind {
-	case CompressionLZO:
-		return lzo.MaxSize(c.pageSize) - c.pageSize
-	case CompressionSnappy:
-		return s2.MaxEncodedLen(c.pageSize) - c.pageSize
-	case CompressionZlib:
-		return deflate.MaxSize(c.pageSize) - c.pageSize
-	case CompressionNone:
-		return 0
-	}
-	// zstd: headers of 14 bytes and 3 for each block.
-	return 64
-}
-
-// append appends the page to dst, compressed if that is smaller, and gives the
-// flags of its descriptor.
-func (c *compressor) append(dst, page []byte) ([]byte, uint32) {
-	before := len(dst)
-	switch c.kind {
-	case CompressionZstd:
-		dst = c.zstd.EncodeAll(page, dst)
-	case CompressionLZO:
-		e := c.lzo.Get().(*lzo.Encoder)
-		dst = e.Append(dst, page)
-		c.lzo.Put(e)
-	case CompressionSnappy:
-		dst = slices.Grow(dst, s2.MaxEncodedLen(len(page)))
-		n := len(s2.EncodeSnappy(dst[before:cap(dst)], page))
-		dst = dst[:before+n]
-	case CompressionZlib:
-		e := c.deflate.Get().(*deflate.Encoder)
-		dst = e.AppendZlib(dst, page)
-		c.deflate.Put(e)
-	default:
-		return append(dst, page...), 0
-	}
-	if len(dst)-before >= len(page) {
-		return append(dst[:before], page...), 0
-	}
-	return dst, compressions[c.kind].flag
+// room is how large the buffer for so many pages must be so that it never grows:
+// the last of them may need more than a page before it is taken back, because it
+// did not get smaller.
+func (p *packing) room(pages int) int {
+	return pages*p.pageSize + compressions[p.kind].room(p.pageSize) - p.pageSize
 }

@@ -46,7 +46,7 @@ type ELFWriter struct {
 	opts   ELFOptions
 	header ELFHeader
 	order  binary.AppendByteOrder
-	pack   *compressor
+	pack   packing
 
 	memory  []elfRun // of the machine, disjoint, by address
 	aliases []elfRun // memory that is mapped again
@@ -107,10 +107,7 @@ func NewELFWriter(w io.WriterAt, h ELFHeader, opts ELFOptions) (*ELFWriter, erro
 	if ew.room > maxSegments {
 		return nil, fmt.Errorf("%w: an ELF core with %d program headers, at most %d are written", ErrUnsupported, ew.room, maxSegments)
 	}
-	var err error
-	if ew.pack, err = newCompressor(CompressionNone, int(h.PageSize)); err != nil {
-		return nil, err
-	}
+	ew.pack = packing{kind: CompressionNone, pageSize: int(h.PageSize)}
 	var notes []byte
 	for _, n := range h.Notes {
 		notes = AppendNote(notes, ew.order, n)
@@ -451,5 +448,5 @@ func (ew *ELFWriter) Finish(complete bool) error {
 	if ew.err == nil {
 		err = ew.closeHole()
 	}
-	return errors.Join(err, ew.writeHeaders(), ew.pack.close())
+	return errors.Join(err, ew.writeHeaders())
 }

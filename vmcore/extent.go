@@ -32,11 +32,12 @@ type Writer interface {
 // Extent is compressed pages on their way into the file. An extent is used by
 // one goroutine at a time; different ones concurrently.
 type Extent struct {
-	pack  *compressor
-	pages []extentPage
-	data  []byte
-	zeros int
-	page  []byte // for Fill
+	pack   packing
+	encode encode // nil: pages are stored as they are
+	pages  []extentPage
+	data   []byte
+	zeros  int
+	page   []byte // for Fill
 }
 
 type extentPage struct {
@@ -50,11 +51,12 @@ type extentPage struct {
 // digest tells data apart: the first half of a SHA-256.
 type digest [16]byte
 
-func newExtent(pack *compressor, pages int) *Extent {
+func newExtent(pack packing, pages int) *Extent {
 	return &Extent{
-		pack:  pack,
-		pages: make([]extentPage, 0, pages),
-		data:  make([]byte, 0, pages*pack.pageSize+pack.room()),
+		pack:   pack,
+		encode: compressions[pack.kind].encoder(),
+		pages:  make([]extentPage, 0, pages),
+		data:   make([]byte, 0, pack.room(pages)),
 	}
 }
 
@@ -96,11 +98,16 @@ func (e *Extent) follows(pfn PFN) error {
 	return nil
 }
 
-// add appends a page that is not zero.
+// add appends a page that is not zero, compressed if that is smaller.
 func (e *Extent) add(pfn PFN, page []byte) {
 	before := len(e.data)
 	var flags uint32
-	e.data, flags = e.pack.append(e.data, page)
+	if e.encode != nil {
+		e.data, flags = e.encode(e.data, page), compressions[e.pack.kind].flag
+	}
+	if n := len(e.data) - before; n == 0 || n >= len(page) {
+		e.data, flags = append(e.data[:before], page...), 0
+	}
 	p := extentPage{pfn: pfn, size: uint32(len(e.data) - before), flags: flags}
 	if e.pack.digests {
 		sum := sha256.Sum256(e.data[before:])

@@ -32,7 +32,7 @@ type KdumpWriter struct {
 	opts   KdumpOptions
 	header KdumpHeader
 	layout kdumpLayout
-	pack   *compressor
+	pack   packing
 
 	parts    []kdumpPart // one, if the dump is not split
 	part     *kdumpPart  // that pages go to
@@ -132,11 +132,8 @@ func NewSplitKdumpWriter(files []io.WriterAt, h KdumpHeader, present []Range, ma
 		return nil, err
 	}
 	kw.layout.subHdrBlocks = (uint64(len(sub)) + bs - 1) / bs
-	if kw.pack, err = newCompressor(h.Compression, int(bs)); err != nil {
-		return nil, err
-	}
+	kw.pack = packing{kind: h.Compression, pageSize: int(bs), digests: opts.Share > 0}
 	if opts.Share > 0 {
-		kw.pack.digests = true
 		kw.shared = make([]sharedPage, 1<<bits.Len(uint(opts.Share-1)))
 	}
 	kw.zeroPage = (kw.layout.descs() + kw.room*kdumpDescSize + bs - 1) / bs * bs
@@ -149,7 +146,7 @@ func NewSplitKdumpWriter(files []io.WriterAt, h KdumpHeader, present []Range, ma
 	}
 	kw.part = &kw.parts[0]
 	if err := kw.begin(present, sub); err != nil {
-		return nil, errors.Join(err, kw.pack.close())
+		return nil, err
 	}
 	return kw, nil
 }
@@ -471,5 +468,5 @@ func (kw *KdumpWriter) Finish(complete bool) error {
 		}
 	}
 	kw.header.Incomplete = !complete || kw.err != nil || err != nil
-	return errors.Join(err, kw.writeHeaders(), kw.pack.close())
+	return errors.Join(err, kw.writeHeaders())
 }

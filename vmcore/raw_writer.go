@@ -1,7 +1,6 @@
 package vmcore
 
 import (
-	"errors"
 	"fmt"
 	"io"
 )
@@ -13,7 +12,6 @@ import (
 // as incomplete.
 type RawWriter struct {
 	w        io.WriterAt
-	pack     *compressor
 	base     PhysAddr
 	end      uint64 // of memory, in the file
 	written  uint64 // end of what was written
@@ -32,16 +30,12 @@ func NewRawWriter(w io.WriterAt, present []Range, pageSize uint64) (*RawWriter, 
 	if len(present) == 0 || present[0].Start >= present[len(present)-1].End {
 		return nil, fmt.Errorf("%w: a machine without memory", ErrUnsupported)
 	}
-	pack, err := newCompressor(CompressionNone, int(pageSize))
-	if err != nil {
-		return nil, err
-	}
 	base := present[0].Start &^ PhysAddr(pageSize-1)
 	end := (uint64(present[len(present)-1].End-base) + pageSize - 1) / pageSize * pageSize
 	if end > 1<<62 {
 		return nil, fmt.Errorf("%w: a raw file of %d bytes", ErrUnsupported, end)
 	}
-	return &RawWriter{w: w, pack: pack, base: base, end: end, pageSize: pageSize}, nil
+	return &RawWriter{w: w, base: base, end: end, pageSize: pageSize}, nil
 }
 
 // Base is the physical address of the first byte of the file.
@@ -54,7 +48,9 @@ func (rw *RawWriter) Pages() uint64 { return rw.pages }
 func (rw *RawWriter) Size() uint64 { return rw.end }
 
 // NewExtent is [Writer.NewExtent].
-func (rw *RawWriter) NewExtent(pages int) *Extent { return newExtent(rw.pack, pages) }
+func (rw *RawWriter) NewExtent(pages int) *Extent {
+	return newExtent(packing{kind: CompressionNone, pageSize: int(rw.pageSize)}, pages)
+}
 
 // Write is [Writer.Write].
 func (rw *RawWriter) Write(e *Extent) error {
@@ -93,5 +89,5 @@ func (rw *RawWriter) Finish(bool) error {
 			err = fmt.Errorf("raw memory: %w", err)
 		}
 	}
-	return errors.Join(err, rw.pack.close())
+	return err
 }

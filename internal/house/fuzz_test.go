@@ -33,6 +33,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"what the deflate encoder writes", "internal/deflate", `^Encoder$`, `^FuzzAppendZlib$`},
 	{"what the LZO encoder writes", "internal/lzo", `^Encoder$`, `^FuzzAppend$`},
 	{"/proc/kcore as a dump", "vmcore", `^NewLive$`, `^FuzzLive$`},
+	{"what the zstd encoder writes", "internal/zstdpage", `^Encoder$`, `^FuzzAppend$`},
 	{"vmcoreinfo", "kernel", `(?i)^parsevmcoreinfo$`, `^FuzzVMCoreInfo$`},
 	{"the printk ring", "kernel", `^LogRecord$`, `^FuzzLog$`},
 	{"page tables", "kernel", `^Arch$`, `^FuzzPageTables$`},
