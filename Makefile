@@ -20,7 +20,7 @@ export OUT ?= $(CURDIR)/out
 # Two machines at a time; RUN=TestMatrix/trixie/sv57 runs only what matches.
 E2E = go test -tags e2e -count=1 -p 1 -parallel 2 $(if $(RUN),-v -run '$(RUN)')
 
-.PHONY: help demo test test-full unit e2e kernels lint fuzz compare bench build deps clean
+.PHONY: help demo test test-full unit e2e peers kernels lint fuzz compare bench build deps clean
 
 help: ## print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -33,7 +33,7 @@ help: ## print this list
 demo: deps ## crash a real Debian riscv64 kernel and save its memory; start here
 	@go run ./e2e/demo
 
-test: deps unit e2e ## all unit tests, and real kernels crashed in QEMU (8 minutes)
+test: peers unit e2e ## all unit tests, and real kernels crashed in QEMU (8 minutes)
 
 test-full: kernels ## the same with every cell of the matrix (an hour, and make kernels once)
 	PANICROOM_FULL=1 go test -timeout 2h ./...
@@ -42,9 +42,12 @@ test-full: kernels ## the same with every cell of the matrix (an hour, and make 
 unit: ## unit tests only; they run anywhere
 	go test ./...
 
-e2e: deps ## real kernels only; RUN=TestMatrix/trixie/sv57 picks, V=1 shows the consoles
-	@scripts/prerequisites forms
+e2e: peers ## real kernels only; RUN=TestMatrix/trixie/sv57 picks, V=1 shows the consoles
 	$(E2E) -timeout 60m ./e2e/...
+
+# What compresses kernels, and unpacks what we compress.
+peers: deps
+	@scripts/prerequisites forms
 
 kernels: deps ## build two kernels that Debian does not have, from its source (an hour; cached)
 	@scripts/prerequisites kernels
