@@ -62,8 +62,8 @@ func TestMemory(t *testing.T) {
 // A machine with 256 GiB is saved from a reservation no larger than that of
 // one with 2. It has 4 GiB of page structs to be looked at and saved; the rest
 // was never touched and takes no memory here: QEMU keeps it in a sparse file,
-// which unlike anonymous memory the host does not have to promise. It takes 5 GB
-// of disk and half an hour: with PANICROOM_FULL=1 only.
+// which unlike anonymous memory the host does not have to promise. It takes 6 GB
+// of disk and 6 minutes of CPU time: with PANICROOM_FULL=1 only.
 func TestQuarterTerabyte(t *testing.T) {
 	t.Parallel()
 	if !full() {
