@@ -13,7 +13,7 @@ FUZZTIME ?= 60s
 # The machine of `make demo` and `make compare`, for the programs below to see.
 export KERNEL MEM CPUS CRASHKERNEL SV V DEBIAN_MIRROR
 # A makedumpfile for `make bench` that is not Debian's.
-export MAKEDUMPFILE
+export MAKEDUMPFILE MAKEDUMPFILE_SRC
 # Where they leave what a person may want to look at.
 export OUT ?= $(CURDIR)/out
 
@@ -28,7 +28,7 @@ help: ## print this list
 	@echo '  make demo KERNEL=trixie|sid|built-trixie|built-sid MEM=2048 CPUS=2 CRASHKERNEL=128M SV=39|48|57 V=1'
 	@echo '                  change its machine; V=1 shows both consoles'
 	@echo '  make bench BENCH="-parts speed -cores 2G -runs 3" picks, BENCH=-write writes docs/performance.md,'
-	@echo '                  MAKEDUMPFILE=FILE is another makedumpfile, built for riscv64 dumps'
+	@echo '                  MAKEDUMPFILE_SRC=FOLDER is the source of another makedumpfile than Debian'\''s'
 
 demo: deps ## crash a real Debian riscv64 kernel and save its memory; start here
 	@go run ./e2e/demo

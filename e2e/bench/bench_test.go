@@ -225,15 +225,37 @@ func TestFindPeer(t *testing.T) {
 	}
 	all := "makedumpfile: version 1.7.9 (released on 20 Apr 2026)\nlzo\tenabled\nsnappy\tenabled\nzstd\tenabled"
 	t.Setenv("MAKEDUMPFILE", fake(all))
-	p, err := findPeer(t.Context(), t.Logf)
+	p, err := findPeer(t.Context(), t.TempDir(), t.Logf)
 	if err != nil || p.Version != "1.7.9" || p.Path != filepath.Join(dir, "makedumpfile") {
 		t.Errorf("%+v, %v", p, err)
 	}
 	for _, says := range []string{"something else", strings.Replace(all, "snappy\tenabled", "snappy\tdisabled", 1)} {
 		fake(says)
-		if p, err := findPeer(t.Context(), t.Logf); err == nil {
+		if p, err := findPeer(t.Context(), t.TempDir(), t.Logf); err == nil {
 			t.Errorf("one that says %q is taken: %+v", says, p)
 		}
+	}
+}
+
+// A folder is built beside it, and stays as it is.
+func TestPeerFromFolder(t *testing.T) {
+	src := t.TempDir()
+	makefile := "makedumpfile:\n\tprintf '#!/bin/sh\\nprintf \"makedumpfile: version 2.0\\\\nlzo\\\\tenabled\\\\nsnappy\\\\tenabled\\\\nzstd\\\\tenabled\\\\n\"' >$@; chmod +x $@\n"
+	if err := os.WriteFile(filepath.Join(src, "Makefile"), []byte(makefile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("MAKEDUMPFILE", "")
+	t.Setenv("MAKEDUMPFILE_SRC", src)
+	p, err := findPeer(t.Context(), t.TempDir(), t.Logf)
+	if err != nil || p.Version != "2.0" || strings.HasPrefix(p.Path, src) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if files, err := os.ReadDir(src); err != nil || len(files) != 1 {
+		t.Errorf("%d files in the folder, %v", len(files), err)
+	}
+	t.Setenv("MAKEDUMPFILE_SRC", filepath.Join(src, "nothing"))
+	if p, err := findPeer(t.Context(), t.TempDir(), t.Logf); err == nil {
+		t.Errorf("a folder that is not there: %+v", p)
 	}
 }
 

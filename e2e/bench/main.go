@@ -6,7 +6,8 @@
 //	bench [-parts speed,room,memory] [-cores 2G,16G,256G] [-levels 1,31]
 //	      [-compress zstd,lzo,snappy,zlib] [-runs 3] [-write]
 //
-// MAKEDUMPFILE names a makedumpfile to use in place of Debian's newest.
+// MAKEDUMPFILE_SRC names a folder with the source of a makedumpfile to build in
+// place of Debian's newest, MAKEDUMPFILE one that is built already.
 package main
 
 import (
@@ -99,8 +100,12 @@ func parse(args []string) (*bench, error) {
 }
 
 func (b *bench) run(ctx context.Context) error {
-	var err error
-	if b.peer, err = findPeer(ctx, b.say); err != nil {
+	built, err := os.MkdirTemp("", "panicroom-bench-peer-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(built)
+	if b.peer, err = findPeer(ctx, built, b.say); err != nil {
 		return err
 	}
 	if b.kernel, err = lab.FetchKernel(ctx, lab.KernelOptions{Suite: "trixie", Say: b.say}); err != nil {

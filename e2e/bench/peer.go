@@ -23,15 +23,27 @@ type peer struct {
 	Origin  string // where it comes from, for people
 }
 
-// findPeer takes the makedumpfile that MAKEDUMPFILE names, or builds Debian's
-// newest.
-func findPeer(ctx context.Context, say lab.Say) (*peer, error) {
+// findPeer takes the makedumpfile that MAKEDUMPFILE names, builds the source in
+// the folder MAKEDUMPFILE_SRC, or else builds Debian's newest. What is made of a
+// folder goes to dir: the folder itself stays as it is.
+func findPeer(ctx context.Context, dir string, say lab.Say) (*peer, error) {
 	p := &peer{Path: os.Getenv("MAKEDUMPFILE"), Origin: "built by hand"}
+	if src := os.Getenv("MAKEDUMPFILE_SRC"); src != "" && p.Path == "" {
+		copied := filepath.Join(dir, "makedumpfile")
+		if err := os.CopyFS(copied, os.DirFS(src)); err != nil {
+			return nil, fmt.Errorf("MAKEDUMPFILE_SRC: %w", err)
+		}
+		var err error
+		if p.Path, err = buildPeer(ctx, copied, say); err != nil {
+			return nil, ui.Hint(fmt.Errorf("MAKEDUMPFILE_SRC=%s: %w", src, err), "it is a folder with makedumpfile's source, as its git or a release has it")
+		}
+		p.Origin = "built from a folder"
+	}
 	if p.Path == "" {
 		dir, version, err := lab.FetchSourcePackage(ctx, "sid", "makedumpfile", say)
 		if err != nil {
 			return nil, ui.Hint(err, "not every mirror has source packages: another one is make bench DEBIAN_MIRROR=URL",
-				"or build makedumpfile for riscv64 (TARGET=riscv64) and give the program: make bench MAKEDUMPFILE=FILE")
+				"or fetch its source yourself: make bench MAKEDUMPFILE_SRC=FOLDER")
 		}
 		if p.Path, err = buildPeer(ctx, dir, say); err != nil {
 			return nil, fmt.Errorf("makedumpfile %s of Debian: %w", version, err)
