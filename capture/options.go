@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/panicroom-kdump/panicroom/vmcore"
@@ -44,10 +45,27 @@ type Options struct {
 	Progress func(Progress)
 }
 
-// Progress is how far saving a dump is, in bytes.
+// Progress is how far saving a dump is, in bytes. First the page structs of all
+// memory are looked at, and nothing is known of Total.
 type Progress struct {
 	Done    uint64 // of old memory, saved
-	Total   uint64 // of old memory, to be saved
+	Total   uint64 // of old memory, to be saved; 0 while it is not known
 	Pages   uint64 // saved
 	Written int64  // to the file, holes included
+
+	Looked uint64 // of old memory, looked at, in which most may be free
+	Memory uint64 // all of it; 0 where nothing is looked at
+}
+
+// String is what there is to say beside Done and Total: of a machine whose
+// memory is free for the most part, saving does not tell how far the work is.
+func (p Progress) String() string {
+	if p.Memory == 0 {
+		return fmt.Sprintf("%d pages", p.Pages)
+	}
+	looked := 100 * float64(p.Looked) / float64(p.Memory)
+	if p.Total == 0 {
+		return fmt.Sprintf("%.0f%% of page structs", looked)
+	}
+	return fmt.Sprintf("%d pages, %.0f%% of memory", p.Pages, looked)
 }

@@ -40,6 +40,9 @@ func Run(ctx context.Context, d *vmcore.Dump, k *kernel.Kernel, out File, opts O
 	}
 	r.res.Threads = opts.threads(d.PageSize())
 	r.filtered = filtered(d)
+	for _, n := range r.extents {
+		r.memory += uint64(n) * d.PageSize()
+	}
 
 	start := time.Now()
 	survey, err := r.survey(ctx)
@@ -133,6 +136,7 @@ type run struct {
 	room   *room // nil: there is enough, or nobody knows
 	// filtered: what is saved does not have all pages of the machine.
 	filtered bool
+	memory   uint64 // bytes in extents
 }
 
 // sparePages is room for pages that the survey did not count: a page of struct
@@ -232,7 +236,8 @@ func (r *run) save(ctx context.Context, w vmcore.Writer, kept uint64) error {
 			if failed = r.commit(w, j); failed != nil {
 				cancel() // no new extents; those under way come through here
 			} else if r.opts.Progress != nil {
-				r.opts.Progress(Progress{Pages: w.Pages(), Done: w.Pages() * size, Total: kept * size, Written: int64(w.Size())})
+				r.opts.Progress(Progress{Pages: w.Pages(), Done: w.Pages() * size, Total: kept * size, Written: int64(w.Size()),
+					Looked: r.res.Pages.Total * size, Memory: r.memory})
 			}
 		}
 		free <- j

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -48,6 +49,29 @@ func untouchable(m *kerneltest.Machine, want map[vmcore.PFN]Class) {
 				m.Bad = append(m.Bad, vmcore.Range{Start: at, End: at + page})
 			}
 		}
+	}
+}
+
+// Both looks at memory are told of, and end with all of it.
+func TestProgressOfBothLooks(t *testing.T) {
+	m, _ := populated()
+	var looked, saved []Progress
+	_, err := runKernel(t, m, &disk{room: -1}, Options{Level: LevelAll, Progress: func(p Progress) {
+		if p.Total == 0 {
+			looked = append(looked, p)
+		} else {
+			saved = append(saved, p)
+		}
+	}})
+	if err != nil || len(looked) == 0 || len(saved) == 0 {
+		t.Fatalf("told %d and %d times, %v", len(looked), len(saved), err)
+	}
+	memory := uint64(m.Pages) * page
+	if first := looked[0]; first.Looked != 0 || first.Memory != memory || first.String() != "0% of page structs" {
+		t.Errorf("first %+v, %q; want the beginning of %d bytes", first, first, memory)
+	}
+	if last := saved[len(saved)-1]; last.Looked != memory || last.Done != last.Total || last.String() != fmt.Sprintf("%d pages, 100%% of memory", last.Pages) {
+		t.Errorf("last %+v, %q; want the end of %d bytes", last, last, memory)
 	}
 }
 

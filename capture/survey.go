@@ -41,10 +41,16 @@ func (r *run) survey(ctx context.Context) (*survey, error) {
 	r.findTriage(ctx)
 	s := &survey{}
 	classes := make([]Class, extentPages(r.dump.PageSize()))
+	looked, told := uint64(0), uint64(0)
 	for start, n := range r.extents {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("page structs: %w", context.Cause(ctx))
 		}
+		if r.opts.Progress != nil && looked >= told {
+			r.opts.Progress(Progress{Looked: looked, Memory: r.memory})
+			told = looked + 64*extentBytes
+		}
+		looked += uint64(n) * r.dump.PageSize()
 		clear(classes[:n])
 		if err := selector.Classify(start, classes[:n]); err != nil {
 			return r.unknown(err), nil

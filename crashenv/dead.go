@@ -3,7 +3,6 @@ package crashenv
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -86,7 +85,7 @@ func (m *memoryImage) SaveRaw(ctx context.Context, f target.File, progress progr
 func (m *memoryImage) captureOptions(progress progressFunc) capture.Options {
 	return capture.Options{
 		Level: m.opts.Level, Threads: m.opts.Threads, MemLimit: m.opts.MemLimit, Room: m.opts.room,
-		Progress: func(p capture.Progress) { progress(p.Done, p.Total, fmt.Sprintf("%d pages", p.Pages)) },
+		Progress: func(p capture.Progress) { progress(p.Done, p.Total, p.String()) },
 	}
 }
 

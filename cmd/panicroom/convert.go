@@ -133,10 +133,10 @@ func (v *conversion) run(ctx context.Context, c *command) error {
 	var last capture.Progress
 	opts.Progress = func(p capture.Progress) {
 		last = p
-		bar.Update(p.Done, p.Total, pages(p))
+		bar.Update(p.Done, p.Total, p.String())
 	}
 	res, err := capture.Run(ctx, d, k, out[0], opts)
-	bar.Done(last.Done, last.Total, pages(last))
+	bar.Done(last.Done, last.Total, fmt.Sprintf("%d pages", last.Pages))
 	if res == nil {
 		return errors.Join(err, out.abandon())
 	}
@@ -157,8 +157,6 @@ func (v *conversion) run(ctx context.Context, c *command) error {
 	}
 	return nil
 }
-
-func pages(p capture.Progress) string { return fmt.Sprintf("%d pages", p.Pages) }
 
 // openDump opens what a person names as a dump.
 func openDump(in []string) (*vmcore.Dump, error) {

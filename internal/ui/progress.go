@@ -39,6 +39,8 @@ type Progress struct {
 	start time.Time
 	last  time.Time
 	drawn int // columns of the line on the screen, Redraw only
+
+	preparing bool // what was told last had no total yet
 }
 
 // NewProgress starts a progress line for the work named what, like "saving".
@@ -61,9 +63,15 @@ func NewProgress(w io.Writer, what string, opts ProgressOptions) *Progress {
 }
 
 // Update tells that done of total bytes are finished; extra, if not empty,
-// stands at the end of the line. It draws only when enough time has passed.
+// stands at the end of the line. It draws only when enough time has passed. As
+// long as total is 0 the work is still being prepared: the time that this takes
+// says nothing of the rate.
 func (p *Progress) Update(done, total uint64, extra string) {
 	now := p.opts.Now()
+	if p.preparing && total > 0 {
+		p.start = now
+	}
+	p.preparing = total == 0 && done == 0
 	if now.Sub(p.last) < p.opts.Every {
 		return
 	}
@@ -80,9 +88,13 @@ func (p *Progress) line(done, total uint64, extra string, now time.Time) string 
 	elapsed := now.Sub(p.start)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: ", p.what)
-	if total > 0 {
+	switch {
+	case total > 0:
 		fmt.Fprintf(&b, "%3.0f%%  %s of %s", 100*float64(done)/float64(total), Bytes(done), Bytes(total))
-	} else {
+	case done == 0 && extra != "":
+		b.WriteString(extra)
+		return b.String()
+	default:
 		b.WriteString(Bytes(done))
 	}
 	if s := elapsed.Seconds(); s > 0 && done > 0 {

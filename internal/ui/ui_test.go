@@ -60,6 +60,23 @@ func TestHints(t *testing.T) {
 	}
 }
 
+// The time before the total is known is not counted.
+func TestProgressOfPreparing(t *testing.T) {
+	now := time.Unix(0, 0)
+	var b bytes.Buffer
+	p := NewProgress(&b, "saving", ProgressOptions{Now: func() time.Time { return now }})
+	now = now.Add(10 * time.Second)
+	p.Update(0, 0, "50% of page structs")
+	now = now.Add(10 * time.Second)
+	p.Update(0, 1<<30, "")
+	now = now.Add(10 * time.Second)
+	p.Update(256<<20, 1<<30, "")
+	want := "saving: 50% of page structs\nsaving:   0%  0 B of 1 GiB\nsaving:  25%  256 MiB of 1 GiB, 25.6 MiB/s, 30 s left\n"
+	if got := b.String(); got != want {
+		t.Errorf("drew %q; want %q", got, want)
+	}
+}
+
 func TestProgress(t *testing.T) {
 	now := time.Unix(0, 0)
 	clock := func() time.Time { return now }
