@@ -24,6 +24,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"configurations in kernels", "internal/kimage", `^ParseConfig$`, `^FuzzConfig$`},
 	{"LZMA", "internal/kimage", `^newLZMA$`, `^FuzzLZMA$`},
 	{"LZMA2", "internal/kimage", `^newLZMA2$`, `^FuzzLZMA2$`},
+	{"zstd to memory", "internal/kimage", `^zstdStream$`, `^FuzzZstd$`},
 	{"lz4's legacy frame", "internal/kimage", `^newLZ4Legacy$`, `^FuzzLZ4$`},
 	{"initramfs", "internal/initramfs", `^Check$`, `^FuzzCheck$`},
 	{"ELF cores", "vmcore", `^(New|Open)$`, `^FuzzELF$`},

@@ -51,14 +51,6 @@ func codecOf(head []byte) *codec {
 	return nil
 }
 
-func openZstd(r io.Reader) (io.Reader, error) {
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
-	if err != nil {
-		return nil, err
-	}
-	return z, nil
-}
-
 // openLZ4 reads the frame that lz4 writes without -l.
 func openLZ4(r io.Reader) (io.Reader, error) {
 	z := lz4.NewReader(r)
@@ -72,7 +64,8 @@ func openLZ4(r io.Reader) (io.Reader, error) {
 
 // toMemory is a decompressor that needs no window beside what it unpacks to.
 type toMemory interface {
-	whole(to []byte) (int, error)
+	// whole is [unpacker.whole] of data of the given length.
+	whole(to []byte, packed int64) (int, error)
 }
 
 // unpacker is a compressed layer being read. It turns whatever its library
@@ -157,13 +150,13 @@ func (u *unpacker) fail(sentinel error, what string) error {
 // whole unpacks all of the layer to memory, of which it returns how much is used,
 // if the codec can have that for its window and nothing was read before. It is
 // errMore when the memory is too small; what is in it then is of no use.
-func (u *unpacker) whole(to []byte) (int, error) {
+func (u *unpacker) whole(to []byte, packed int64) (int, error) {
 	if u.err != nil {
 		return 0, u.err
 	}
 	n := 0
 	err := u.guard(func() (err error) {
-		n, err = u.r.(toMemory).whole(to)
+		n, err = u.r.(toMemory).whole(to, packed)
 		return err
 	})
 	*u.budget -= int64(n)
@@ -178,7 +171,7 @@ func (u *unpacker) drain() error {
 
 // close lets go of the library's memory.
 func (u *unpacker) close() {
-	if z, ok := u.r.(*zstd.Decoder); ok {
-		z.Close()
+	if z, ok := u.r.(*zstdStream); ok {
+		z.close()
 	}
 }

@@ -605,6 +605,9 @@ func TestMemoryOfForms(t *testing.T) {
 
 	writers := maps.Clone(writers)
 	writers["xz"] = func(w io.Writer) (io.WriteCloser, error) { return xz.WriterConfig{DictCap: 32 << 20}.NewWriter(w) }
+	writers["zstd"] = func(w io.Writer) (io.WriteCloser, error) {
+		return zstd.NewWriter(w, zstd.WithWindowSize(64<<20), zstd.WithEncoderConcurrency(1))
+	}
 	writers["lzma"] = func(w io.Writer) (io.WriteCloser, error) { return lzma.WriterConfig{DictCap: 64 << 20}.NewWriter(w) }
 	check := func(name string, file []byte) {
 		var before, after runtime.MemStats

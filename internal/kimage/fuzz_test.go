@@ -123,7 +123,7 @@ func referee(t *testing.T, ours, theirs func(io.Reader) (io.Reader, error), b []
 	r, broken := ours(bytes.NewReader(b))
 	if w, ok := r.(toMemory); ok && broken == nil {
 		to := make([]byte, limit)
-		n, werr := w.whole(to)
+		n, werr := w.whole(to, int64(len(b)))
 		if werr == errMore {
 			return
 		}
@@ -170,5 +170,32 @@ func FuzzLZ4(f *testing.F) {
 		}
 		referee(t, func(r io.Reader) (io.Reader, error) { return newLZ4Legacy(r) },
 			func(r io.Reader) (io.Reader, error) { return lz4.NewReader(r), nil }, b)
+	})
+}
+
+// What is unpacked to memory is what comes of reading.
+func FuzzZstd(f *testing.F) {
+	f.Add(golden(f, "zst"))
+	f.Add(append(golden(f, "zst"), 0, 0x68, 0, 0))
+	f.Add(compress(f, "zstd", bytes.NewReader(large(0x60000))))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		const limit = 1 << 20
+		if !bytes.HasPrefix(b, []byte("\x28\xb5\x2f\xfd")) {
+			return
+		}
+		open := func() *unpacker {
+			budget := int64(2 * limit)
+			return newUnpacker(codecOf(b), bytes.NewReader(b), &budget, nil)
+		}
+		u := open()
+		defer u.close()
+		read, err := io.ReadAll(io.LimitReader(u, limit+1))
+		w := open()
+		defer w.close()
+		to := make([]byte, limit)
+		n, werr := w.whole(to, int64(len(b)))
+		if werr == nil && (err != nil || !bytes.Equal(read, to[:n])) {
+			t.Fatalf("whole: %d bytes; read: %d, %v", n, len(read), err)
+		}
 	})
 }

@@ -443,7 +443,7 @@ var errMore = errors.New("more than was asked for")
 
 // whole unpacks to memory that is the dictionary, too, and returns how much of
 // it is used.
-func (z *lzmaStream) whole(to []byte) (int, error) {
+func (z *lzmaStream) whole(to []byte, _ int64) (int, error) {
 	z.d.buf, z.d.pos, z.d.full = to, 0, 0
 	err := z.err
 	for err == nil {

@@ -154,7 +154,9 @@ func (o *opener) unpack(c *codec, s *source) (*Image, error) {
 			if err != nil {
 				return 0, err
 			}
-			return newUnpacker(c, again, &o.budget, outer).whole(to)
+			u := newUnpacker(c, again, &o.budget, outer)
+			defer u.close()
+			return u.whole(to, s.size)
 		}
 	}
 	img, err := o.open(plain)

@@ -101,7 +101,7 @@ func (z *xzReader) Read(p []byte) (int, error) {
 
 // whole unpacks all to memory, which is the dictionary of each block until the
 // block is complete and what the filter did to it can be undone.
-func (z *xzReader) whole(to []byte) (int, error) {
+func (z *xzReader) whole(to []byte, _ int64) (int, error) {
 	n := 0
 	for {
 		if err := z.next(); err != nil {
@@ -110,7 +110,7 @@ func (z *xzReader) whole(to []byte) (int, error) {
 			}
 			return n, err
 		}
-		size, err := z.data.whole(to[n:])
+		size, err := z.data.whole(to[n:], 0)
 		if err != nil {
 			return n, err
 		}
