@@ -33,6 +33,12 @@ const elfSpareRuns = 4096
 // newWriter begins the dump.
 func (r *run) newWriter(out File, s *survey) (vmcore.Writer, error) {
 	d, o := r.dump, &r.opts
+	pages, runs := s.kept+sparePages, 2*s.runs+elfSpareRuns
+	if d.Live() {
+		// Between the two looks at it anything may have come into use.
+		pages = r.memory / d.PageSize()
+		runs = int(pages/elfGap) + elfSpareRuns
+	}
 	if o.Format != FormatKdump && len(o.Parts) > 0 {
 		return nil, fmt.Errorf("%w: a split dump in the format %q", vmcore.ErrUnsupported, o.Format)
 	}
@@ -44,13 +50,13 @@ func (r *run) newWriter(out File, s *survey) (vmcore.Writer, error) {
 		for _, p := range o.Parts {
 			files = append(files, p)
 		}
-		return vmcore.NewSplitKdumpWriter(files, h, d.Ranges(), s.kept+sparePages,
+		return vmcore.NewSplitKdumpWriter(files, h, d.Ranges(), pages,
 			vmcore.KdumpOptions{Share: o.Share, WriteOnce: o.WriteOnce})
 	case FormatELF:
 		h := vmcore.ELFHeader{ByteOrder: d.ByteOrder(), Machine: d.Machine(), PageSize: d.PageSize(),
 			Notes: d.Notes(), Segments: segments(d, r.kernel)}
 		// A level that was lowered may have more runs than were counted.
-		return vmcore.NewELFWriter(out, h, vmcore.ELFOptions{MaxRuns: 2*s.runs + elfSpareRuns, WriteOnce: o.WriteOnce})
+		return vmcore.NewELFWriter(out, h, vmcore.ELFOptions{MaxRuns: runs, WriteOnce: o.WriteOnce})
 	case FormatRaw:
 		return vmcore.NewRawWriter(out, d.Ranges(), d.PageSize())
 	}

@@ -5,8 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
@@ -72,6 +74,66 @@ func TestProgressOfBothLooks(t *testing.T) {
 	}
 	if last := saved[len(saved)-1]; last.Looked != memory || last.Done != last.Total || last.String() != fmt.Sprintf("%d pages, 100%% of memory", last.Pages) {
 		t.Errorf("last %+v, %q; want the end of %d bytes", last, last, memory)
+	}
+}
+
+// changing is memory that becomes another one's.
+type changing struct {
+	before, after io.ReaderAt
+	changed       atomic.Bool
+}
+
+func (c *changing) ReadAt(p []byte, off int64) (int, error) {
+	if c.changed.Load() {
+		return c.after.ReadAt(p, off)
+	}
+	return c.before.ReadAt(p, off)
+}
+
+// Of a running machine, which takes memory into use between the two looks at it,
+// there is room for all pages.
+func TestRunLive(t *testing.T) {
+	const blocks = 16
+	memory := func(free bool) *vmcoretest.Image {
+		m := kerneltest.New(1)
+		first := (m.FirstPage() + 1023) &^ 1023
+		for block := range vmcore.PFN(blocks) {
+			if free {
+				m.SetFree(first+block<<10, 10)
+				continue
+			}
+			for i := range vmcore.PFN(1 << 10) {
+				m.Set(first+block<<10+i, kerneltest.Page{Type: noType, Refcount: 1})
+			}
+		}
+		m.Finish()
+		return m.Image()
+	}
+	for _, live := range []bool{false, true} {
+		before, after := memory(true), memory(false)
+		c := &changing{before: before, after: after}
+		d, err := vmcore.New(c, before.Size())
+		if live {
+			d, err = vmcore.NewLive(c, nil)
+		}
+		if err != nil || d.Live() != live {
+			t.Fatal(d, err)
+		}
+		k, err := kernel.Open(d, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := Run(t.Context(), d, k, &disk{room: -1}, Options{Level: LevelAll, Threads: 1, Progress: func(p Progress) {
+			if p.Total > 0 {
+				c.changed.Store(true)
+			}
+		}})
+		if live && (err != nil || res.Pages.Saved < blocks<<10) {
+			t.Errorf("a running machine: %+v, %v; want all that came into use", res, err)
+		}
+		if !live && err == nil {
+			t.Errorf("the test changes nothing: %d pages were saved, %d free", res.Pages.Saved, res.Pages.Free)
+		}
 	}
 }
 

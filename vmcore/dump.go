@@ -55,6 +55,7 @@ type Dump struct {
 	size       int64
 	flattened  bool
 	incomplete bool
+	live       bool
 
 	memory memory
 	closer io.Closer // the file, if Open opened it
@@ -232,6 +233,10 @@ func (d *Dump) Flattened() bool { return d.flattened }
 // Incomplete tells that the dump says of itself that it was cut short, or that
 // a part of a split dump is missing.
 func (d *Dump) Incomplete() bool { return d.incomplete }
+
+// Live tells that this is the memory of the running machine: it changes while it
+// is read.
+func (d *Dump) Live() bool { return d.live }
 
 // Size is the size of the dump in bytes: of the file, of all files of a split
 // dump, of what a flattened file carries.

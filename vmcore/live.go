@@ -84,7 +84,12 @@ func NewLive(r io.ReaderAt, without []Range) (*Dump, error) {
 	order.PutUint64(h[32:], uint64(f.end))
 	order.PutUint16(h[54:], elfPhdrSize)
 	order.PutUint16(h[56:], uint16(count))
-	return newELF(f, f.end+int64(len(f.table)))
+	d, err := newELF(f, f.end+int64(len(f.table)))
+	if err != nil {
+		return nil, err
+	}
+	d.live = true
+	return d, nil
 }
 
 // subtractRanges is what is left of r without others.
