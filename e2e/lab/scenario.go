@@ -187,9 +187,9 @@ func (s *Scenario) Run(ctx context.Context) (*Outcome, error) {
 }
 
 // beginLimit is how long the first kernel's first line may take. With OpenSBI
-// it is there after 2 s, and after 20 when many others want the cores; a machine
-// of 4 harts with QEMU 7.2 has once stood still before it for good, and nobody
-// knows why. U-Boot and EDK II have a disk to read first.
+// it is there after 3 s on two idle cores, and was after 17 s on busy ones; a
+// machine of 4 harts with QEMU 7.2 has once stood still before it for good, and
+// nobody knows why. U-Boot and EDK II have a disk to read first.
 func (s *Scenario) beginLimit() time.Duration {
 	if s.Firmware == OpenSBI {
 		return 3 * time.Minute
