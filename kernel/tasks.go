@@ -23,6 +23,7 @@ const (
 	maxTasks      = 1 << 22
 	maxTaskStruct = 64 << 10
 	maxComm       = 64
+	minTaskStruct = maxComm // so that any member may be compared with it
 )
 
 // Tasks yields every thread, those of one process in a row, init_task first,
@@ -60,7 +61,7 @@ func (k *Kernel) openTasks() (*taskReader, VirtAddr, error) {
 	}
 	r := &taskReader{k: k, left: maxTasks}
 	size, ok := l.Size("task_struct")
-	if !ok || size > maxTaskStruct {
+	if !ok || size < minTaskStruct || size > maxTaskStruct {
 		return nil, 0, fmt.Errorf("struct task_struct of %d bytes: %w", size, ErrNoInfo)
 	}
 	var missing error
