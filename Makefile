@@ -33,9 +33,9 @@ help: ## print this list
 demo: deps ## crash a real Debian riscv64 kernel and save its memory; start here
 	@go run ./e2e/demo
 
-test: peers unit e2e ## all unit tests, and real kernels crashed in QEMU (8 minutes)
+test: peers unit e2e ## all unit tests, and real kernels crashed in QEMU (15 minutes)
 
-test-full: kernels ## the same with every cell of the matrix (an hour, and make kernels once)
+test-full: kernels ## the same with every cell of the matrix, every form and reader (hours, and make kernels once)
 	PANICROOM_FULL=1 go test -timeout 2h ./...
 	PANICROOM_FULL=1 $(E2E) -timeout 6h ./e2e/...
 
