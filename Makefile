@@ -35,7 +35,7 @@ demo: deps ## crash a real Debian riscv64 kernel and save its memory; start here
 
 test: peers unit e2e ## all unit tests, and real kernels crashed in QEMU (15 minutes)
 
-test-full: kernels ## the same with every cell of the matrix, every form and reader (hours, and make kernels once)
+test-full: kernels ## all of it: every cell, form and reader (hours; make kernels once)
 	PANICROOM_FULL=1 go test -timeout 2h ./...
 	PANICROOM_FULL=1 $(E2E) -timeout 6h ./e2e/...
 
