@@ -68,8 +68,15 @@ func conservation(s *space, z *census, d *diskdump, unreadable []Range) ([]Findi
 	kind("page in vmalloc space (kernel stacks, module data)", mapped.vmalloc)
 	kind("struct page", mapped.vmemmap)
 
-	stacks := differences{what: "the stack of each CPU is in the dump"}
+	// A CPU that ran a program when it was stopped has that program's stack
+	// pointer, in the lower half of addresses; the one that crashed was in the
+	// kernel.
+	stacks, inKernel := differences{what: "the stack of each CPU is in the dump"}, 0
 	for _, sp := range s.c.stackPointers {
+		if sp < 1<<63 {
+			continue
+		}
+		inKernel++
 		pa, err := s.translate(sp)
 		switch {
 		case err != nil:
@@ -78,7 +85,10 @@ func conservation(s *space, z *census, d *diskdump, unreadable []Range) ([]Findi
 			stacks.add(pa/pageSize, "not in the dump")
 		}
 	}
-	all = append(all, stacks.finding(len(s.c.stackPointers)))
+	if inKernel == 0 {
+		stacks.add(0, "no CPU was in the kernel")
+	}
+	all = append(all, stacks.finding(inKernel))
 	return all, nil
 }
 
