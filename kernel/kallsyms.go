@@ -38,6 +38,7 @@ type kallsyms struct {
 	count     uint64
 	names     VirtAddr
 	tokens    [256]string
+	shapes    [256]tokenShape
 	offsets   VirtAddr
 	encoding  kallsymsEncoding
 	base      VirtAddr
@@ -140,8 +141,47 @@ func (s *kallsyms) readTokens(table, index VirtAddr) error {
 			off++
 		}
 		s.tokens[i] = string(token)
+		if s.shapes[i].length = uint16(len(token)); len(token) > 0 {
+			s.shapes[i].last = token[len(token)-1]
+		}
 	}
 	return nil
+}
+
+// tokenShape is what of a token tells names apart before they are put together.
+type tokenShape struct {
+	length uint16
+	last   byte
+}
+
+// nameFilter passes names of the lengths and with the last bytes of those that
+// are wanted, which few others have: to put all names together takes three times
+// as long as the rest of a pass.
+type nameFilter [maxSymbolName + 1][256 / 64]uint64
+
+func newNameFilter(wanted map[string]bool) *nameFilter {
+	f := new(nameFilter)
+	for name := range wanted {
+		if n := len(name); n > 0 && n < len(f) {
+			last := name[n-1]
+			f[n][last/64] |= 1 << (last % 64)
+		}
+	}
+	return f
+}
+
+// passes tells whether the name of these tokens may be one that is wanted.
+func (f *nameFilter) passes(s *kallsyms, tokens []byte) bool {
+	length, last := -1, byte(0) // the type stands before the name
+	for _, t := range tokens {
+		shape := s.shapes[t]
+		length += int(shape.length)
+		if shape.length > 0 {
+			last = shape.last
+		}
+	}
+	// What is too short or too long is for those who complain of it.
+	return length < 1 || length >= len(f) || f[length][last/64]>>(last%64)&1 != 0
 }
 
 // findEncoding tries the formulas on the symbol _stext, whose address is known.
@@ -171,7 +211,7 @@ func (s *kallsyms) findEncoding() error {
 		return nil
 	}
 	index, found := uint64(0), false
-	err := s.walk(0, func(i uint64, _ byte, name []byte) error {
+	err := s.walk(0, newNameFilter(map[string]bool{"_stext": true}), func(i uint64, _ byte, name []byte) error {
 		if string(name) == "_stext" {
 			index, found = i, true
 			return errStop
@@ -227,8 +267,8 @@ func (s *kallsyms) address(w *window, i uint64) (VirtAddr, error) {
 // walk calls f for the symbols from number first on, in the order of
 // addresses, with the type and the name, which is valid during the call only.
 // errStop from f ends the walk without an error. first must be 0 or have a
-// marker.
-func (s *kallsyms) walk(first uint64, f func(i uint64, kind byte, name []byte) error) error {
+// marker. Symbols that do not pass only, if there is one, are left out.
+func (s *kallsyms) walk(first uint64, only *nameFilter, f func(i uint64, kind byte, name []byte) error) error {
 	// A symbol has at most 16383 tokens; what the window covers only keeps
 	// reads from running away.
 	w := newWindow(s.k, s.names, s.count*(maxSymbolName+2))
@@ -241,6 +281,10 @@ func (s *kallsyms) walk(first uint64, f func(i uint64, kind byte, name []byte) e
 		tokens, after, err := s.tokensAt(w, off)
 		if err != nil {
 			return fmt.Errorf("name of symbol %d: %w", i, err)
+		}
+		if only != nil && !only.passes(s, tokens) {
+			off = after
+			continue
 		}
 		name = name[:0]
 		for _, t := range tokens {
@@ -351,7 +395,7 @@ func (k *Kernel) Lookup(names ...string) (map[string]VirtAddr, error) {
 	all := make(map[string]VirtAddr, len(wanted))
 	missing := len(wanted)
 	addresses := s.addresses()
-	err = s.walk(0, func(i uint64, _ byte, name []byte) error {
+	err = s.walk(0, newNameFilter(wanted), func(i uint64, _ byte, name []byte) error {
 		if !wanted[string(name)] {
 			return nil
 		}
@@ -413,7 +457,7 @@ func (k *Kernel) Symbols() iter.Seq2[Symbol, error] {
 			return
 		}
 		addresses := s.addresses()
-		err = s.walk(0, func(i uint64, kind byte, name []byte) error {
+		err = s.walk(0, nil, func(i uint64, kind byte, name []byte) error {
 			if mappingSymbol(name) {
 				return nil
 			}
@@ -485,7 +529,7 @@ func (k *Kernel) coreSymbolAt(va VirtAddr) (Symbol, error) {
 	if failed != nil {
 		return Symbol{}, fmt.Errorf("kallsyms: %w", failed)
 	}
-	err = s.walk(index/markerStep*markerStep, func(i uint64, kind byte, name []byte) error {
+	err = s.walk(index/markerStep*markerStep, nil, func(i uint64, kind byte, name []byte) error {
 		// Labels are no names; take the next alias then.
 		if i >= index && (i+1 >= next || !mappingSymbol(name)) {
 			sym.Name, sym.Type = symbolText(name), kind
