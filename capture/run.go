@@ -134,6 +134,8 @@ type run struct {
 	// triage has the pages that LevelOther keeps; nil: it is not asked for.
 	triage *pageSet
 	room   *room // nil: there is enough, or nobody knows
+	// alike are the extents that the survey found to be of one class.
+	alike alike
 	// filtered: what is saved does not have all pages of the machine.
 	filtered bool
 	memory   uint64 // bytes in extents
@@ -166,6 +168,7 @@ func (r *run) extents(yield func(start vmcore.PFN, n int) bool) {
 
 // job is one extent on its way through the pipeline.
 type job struct {
+	index   int // of the extent
 	start   vmcore.PFN
 	n       int
 	extent  *vmcore.Extent
@@ -213,6 +216,7 @@ func (r *run) save(ctx context.Context, w vmcore.Writer, kept uint64) error {
 	go func() {
 		defer close(order)
 		defer close(todo)
+		index := 0
 		for start, n := range r.extents {
 			var j *job
 			select {
@@ -222,7 +226,8 @@ func (r *run) save(ctx context.Context, w vmcore.Writer, kept uint64) error {
 			if ctx.Err() != nil {
 				return
 			}
-			j.start, j.n, j.err = start, n, nil
+			j.index, j.start, j.n, j.err = index, start, n, nil
+			index++
 			order <- j
 			todo <- j
 		}
@@ -295,8 +300,11 @@ func (w *worker) close() { w.reader.Close() }
 func (w *worker) do(j *job) error {
 	j.extent.Reset()
 	classes := j.classes[:j.n]
-	clear(classes)
-	if w.selector != nil {
+	if class, ok := w.run.alike.class(j.index); ok {
+		for i := range classes {
+			classes[i] = class
+		}
+	} else if clear(classes); w.selector != nil {
 		if err := w.selector.Classify(j.start, classes); err != nil {
 			return err
 		}

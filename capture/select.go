@@ -50,6 +50,12 @@ type SelectStats struct {
 	Contradictory uint64 `json:"contradictory"`
 }
 
+func (s *SelectStats) merge(o SelectStats) {
+	s.NoStructPage += o.NoStructPage
+	s.Unreadable += o.Unreadable
+	s.Contradictory += o.Contradictory
+}
+
 // ErrSelection: pages that any kernel must keep would be left out, so that
 // struct pages are not understood.
 var ErrSelection = errors.New("struct pages are not understood")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/vmcore"
@@ -14,6 +15,15 @@ type survey struct {
 	kept    uint64 // pages that will be saved, zero ones included
 	classes [NumClasses]uint64
 	runs    int // of kept pages, within extents
+}
+
+// merge adds what another look saw.
+func (s *survey) merge(o *survey) {
+	s.kept += o.kept
+	s.runs += o.runs
+	for c, n := range o.classes {
+		s.classes[c] += n
+	}
 }
 
 // add counts what will be saved of an extent. It changes the classes.
@@ -39,27 +49,11 @@ func (r *run) survey(ctx context.Context) (*survey, error) {
 		return r.unknown(err), nil
 	}
 	r.findTriage(ctx)
-	s := &survey{}
-	classes := make([]Class, extentPages(r.dump.PageSize()))
-	looked, told := uint64(0), uint64(0)
-	for start, n := range r.extents {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("page structs: %w", context.Cause(ctx))
-		}
-		if r.opts.Progress != nil && looked >= told {
-			r.opts.Progress(Progress{Looked: looked, Memory: r.memory})
-			told = looked + 64*extentBytes
-		}
-		looked += uint64(n) * r.dump.PageSize()
-		clear(classes[:n])
-		if err := selector.Classify(start, classes[:n]); err != nil {
-			return r.unknown(err), nil
-		}
-		r.markOther(start, classes[:n])
-		for _, c := range classes[:n] {
-			s.classes[c]++
-		}
-		r.add(s, start, classes[:n])
+	s, err := r.look(ctx, selector)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("page structs: %w", context.Cause(ctx))
+	} else if err != nil {
+		return r.unknown(err), nil
 	}
 	r.res.Classes = map[string]uint64{}
 	for c, n := range s.classes {
@@ -88,6 +82,81 @@ func (r *run) survey(ctx context.Context) (*survey, error) {
 		}
 	}
 	return s, nil
+}
+
+// stripe is how many extents in a row one worker looks at: their struct pages lie
+// together.
+const stripe = 32
+
+// look classifies all pages, with as many workers as there are threads, each with
+// every so manieth stripe. The selector has the statistics of all of them.
+func (r *run) look(ctx context.Context, selector *Selector) (*survey, error) {
+	extents := 0
+	for range r.extents {
+		extents++
+	}
+	if !r.dump.Live() {
+		r.alike = newAlike(extents)
+	}
+	shares := make([]share, min(r.res.Threads, extents/stripe+1))
+	var others sync.WaitGroup
+	for i := range shares {
+		shares[i] = share{run: r, selector: selector, first: i, of: len(shares)}
+		if i > 0 {
+			shares[i].selector = selector.fork()
+			others.Go(func() { shares[i].look(ctx) })
+		}
+	}
+	shares[0].look(ctx) // it tells of progress
+	others.Wait()
+	s := shares[0].survey
+	err := shares[0].err
+	for _, o := range shares[1:] {
+		s.merge(&o.survey)
+		selector.stats.merge(o.selector.stats)
+		err = errors.Join(err, o.err)
+	}
+	return &s, err
+}
+
+// share is what one worker looks at in a survey: each of-th stripe, from number
+// first on.
+type share struct {
+	run       *run
+	selector  *Selector
+	first, of int
+	survey    survey
+	err       error
+}
+
+func (w *share) look(ctx context.Context) {
+	r := w.run
+	classes := make([]Class, extentPages(r.dump.PageSize()))
+	looked, told, index := uint64(0), uint64(0), -1
+	for start, n := range r.extents {
+		index++
+		if r.opts.Progress != nil && w.first == 0 && looked >= told {
+			r.opts.Progress(Progress{Looked: looked, Memory: r.memory})
+			told = looked + 2*stripe*extentBytes
+		}
+		looked += uint64(n) * r.dump.PageSize()
+		if index/stripe%w.of != w.first {
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		clear(classes[:n])
+		if w.err = w.selector.Classify(start, classes[:n]); w.err != nil {
+			return
+		}
+		r.markOther(start, classes[:n])
+		for _, c := range classes[:n] {
+			w.survey.classes[c]++
+		}
+		r.alike.note(index, classes[:n])
+		r.add(&w.survey, start, classes[:n])
+	}
 }
 
 // findTriage finds what LevelOther keeps. When something of it is not found,
@@ -130,7 +199,7 @@ func (r *run) unknown(err error) *survey {
 // class, not even as one that must not be touched: the classes are not
 // believed. Zero pages take no room at any level.
 func (r *run) everything(why string) *survey {
-	r.blind = true
+	r.blind, r.alike = true, nil
 	r.lower(r.opts.Level&LevelZero, why)
 	s := &survey{}
 	classes := make([]Class, extentPages(r.dump.PageSize()))
