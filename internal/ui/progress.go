@@ -117,8 +117,11 @@ func (p *Progress) draw(line string, last bool) {
 		fmt.Fprintln(p.w, line)
 		return
 	}
-	if len(line) > p.opts.Width-1 {
-		line = line[:p.opts.Width-1]
+	if most := p.opts.Width - 1; len(line) > most {
+		// What comes last matters least, and half of it says nothing.
+		if line = line[:most]; strings.Contains(line, ", ") {
+			line = line[:strings.LastIndex(line, ", ")]
+		}
 	}
 	pad := max(0, p.drawn-len(line))
 	fmt.Fprintf(p.w, "\r%s%s", line, strings.Repeat(" ", pad))

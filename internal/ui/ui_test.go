@@ -100,3 +100,15 @@ func TestProgress(t *testing.T) {
 		}
 	}
 }
+
+// Where a line has no room, what comes last is left out whole.
+func TestProgressOfNarrowTerminal(t *testing.T) {
+	now := time.Unix(0, 0)
+	var b bytes.Buffer
+	p := NewProgress(&b, "saving", ProgressOptions{Style: Redraw, Width: 60, Now: func() time.Time { return now }})
+	now = now.Add(10 * time.Second)
+	p.Update(256<<20, 1<<30, "39% of page structs")
+	if got, want := b.String(), "\rsaving:  25%  256 MiB of 1 GiB, 25.6 MiB/s, 30 s left"; got != want {
+		t.Errorf("drew %q; want %q", got, want)
+	}
+}
