@@ -3,6 +3,7 @@ package vmcore_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"testing"
@@ -73,6 +74,38 @@ func TestCompressions(t *testing.T) {
 		if (packed > 0) != (compression != vmcore.CompressionNone) || raw == 0 {
 			t.Errorf("%v: %d pages compressed and %d stored", compression, packed, raw)
 		}
+	}
+}
+
+// The largest pages that a dump can have are compressed and read back, too.
+func TestLargestPages(t *testing.T) {
+	const size = 256 << 10
+	text := pages(t, 2*size/pg)
+	for _, compression := range everyCompression {
+		f := &diskFile{room: -1}
+		kw, err := vmcore.NewKdumpWriter(f, vmcore.KdumpHeader{PageSize: size, Compression: compression},
+			[]vmcore.Range{{Start: 0x80000000, End: 0x80000000 + 2*size}}, 2, vmcore.KdumpOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := kw.NewExtent(2)
+		for i := range 2 {
+			if err := e.Add(vmcore.PFN(0x80000000/size+i), text[i*size:][:size]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(kw.Write(e), kw.Finish(true)); err != nil {
+			t.Fatalf("%v: %v", compression, err)
+		}
+		d, err := vmcore.New(bytes.NewReader(f.b), int64(len(f.b)))
+		if err != nil {
+			t.Fatalf("%v: %v", compression, err)
+		}
+		got := make([]byte, 2*size)
+		if _, err := d.NewReader().ReadPhys(got, 0x80000000); err != nil || !bytes.Equal(got, text) {
+			t.Errorf("%v: two pages of %d bytes are read as others, %v", compression, size, err)
+		}
+		d.Close()
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 
 const (
 	// MaxBlock is how much can be compressed at once, in bytes: the largest
-	// page of any kernel.
-	MaxBlock = 1 << 16
+	// page that a dump can have.
+	MaxBlock = 1 << 18
 
 	tableBits = 12
 
@@ -37,15 +37,15 @@ const (
 )
 
 // Encoder compresses blocks, one at a time. The zero value is ready; it keeps
-// 8 KiB and a block.
+// 8 KiB and the block.
 type Encoder struct {
 	// block is a copy of what is compressed. It costs a hundredth of the time
 	// to make and saves a fifth: nothing has to be asked before four or eight
-	// bytes of it are read, for an index of 16 bits is always within.
+	// bytes of it are read, for an index of 18 bits is always within.
 	block [MaxBlock + 8]byte
-	// table has, by hash of four bytes, where they stood last. An entry that is
-	// empty means the start of the block, so that no question has to be asked:
-	// whether four bytes are the same is compared anyway.
+	// table has, by hash of four bytes, the low half of where they stood last.
+	// An entry that is empty means the start of the block, so that no question
+	// has to be asked: whether four bytes are the same is compared anyway.
 	table [1 << tableBits]uint16
 }
 
@@ -70,7 +70,7 @@ func (e *Encoder) Append(dst, src []byte) []byte {
 	for at := 1; at < limit; {
 		word := e.four(at)
 		slot := &e.table[word*0x9e3779b1>>(32-tableBits)]
-		d := at - int(*slot)
+		d := int(uint16(at) - *slot)
 		*slot = uint16(at)
 		if e.four(at-d) != word || uint(d-1) >= m4Distance {
 			// The longer nothing is found, the larger the steps: data that
