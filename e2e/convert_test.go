@@ -153,6 +153,10 @@ func crashOpens(t *testing.T, k *lab.Kernel, j *referee.Judge, s *saved, sv, tur
 		ask(t, referee.Form{Kind: referee.Kdump, Compression: "zstd", Level: 31, Files: []string{s.file("vmcore")}})
 		return
 	}
+	t.Run("modules", func(t *testing.T) {
+		r, err := j.CrashNeedsModules(t.Context(), vmlinux, forms[0].convert(t, s.file("vmcore.raw"), 31))
+		tell(t, r, err)
+	})
 	for i, f := range forms {
 		level := formLevels[(i+turn)%len(formLevels)]
 		t.Run(fmt.Sprintf("%s/level%d", f.name, level), func(t *testing.T) {

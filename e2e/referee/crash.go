@@ -1,13 +1,16 @@
 package referee
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,21 +58,79 @@ func (j *Judge) Crash(ctx context.Context, vmlinux string, f Form) (*Report, err
 		}
 	}
 
-	out, said, err := j.runCrash(ctx, vmlinux, f, script.String())
+	modules, err := crashKnowsModules(vmlinux)
+	if err != nil {
+		return r, err
+	}
+	var without []string
+	if !modules && f.refuses(crashR, j.s.levels) == "" {
+		without = []string{"--no_modules"}
+	}
+	out, said, err := j.runCrash(ctx, vmlinux, f, script.String(), without...)
 	if err != nil {
 		return r, err
 	}
 	finding, more := j.opened(f, crashR, said)
 	r.Findings = append(r.Findings, finding)
 	if more {
-		r.judgeCrash(j, out, pages)
+		r.judgeCrash(j, out, pages, modules)
 	}
+	return r, r.Err()
+}
+
+// gplSymbols is the member of struct module without which crash up to 9.0.2 opens
+// no dump at all, whoever wrote it; the kernel has lost it between 6.12 and 7.2.
+const gplSymbols = "num_gpl_syms"
+
+// crashKnowsModules tells whether a kernel's struct module is one that crash reads.
+// It looks for the member's name in the debug data.
+func crashKnowsModules(vmlinux string) (bool, error) {
+	f, err := os.Open(vmlinux)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	name := []byte("\x00" + gplSymbols + "\x00")
+	buf := make([]byte, 1<<20)
+	kept := 0 // of what was read before, so that a name is found where two reads meet
+	for {
+		n, err := f.Read(buf[kept:])
+		if bytes.Contains(buf[:kept+n], name) {
+			return true, nil
+		}
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		} else if err != nil {
+			return false, err
+		}
+		at := max(0, kept+n-len(name))
+		kept = copy(buf, buf[at:kept+n])
+	}
+}
+
+// CrashNeedsModules checks that crash, without --no_modules, still opens no dump of a
+// kernel whose struct module it does not know, so that we hear of it when it learns.
+// Of other kernels there is nothing to check.
+func (j *Judge) CrashNeedsModules(ctx context.Context, vmlinux string, f Form) (*Report, error) {
+	r := j.report()
+	modules, err := crashKnowsModules(vmlinux)
+	if err != nil || modules {
+		return r, err
+	}
+	defer r.timed(string(crashR), time.Now())
+	_, said, err := j.runCrash(ctx, vmlinux, f, "exit\n")
+	if err != nil {
+		return r, err
+	}
+	r.Findings = append(r.Findings, Finding{
+		Check: "crash without --no_modules refuses it: " + gplSymbols, OK: strings.Contains(said, gplSymbols), Detail: said,
+	})
 	return r, r.Err()
 }
 
 // runCrash runs a script in crash. said is why crash did not come to the end of it,
 // "" if it did.
-func (j *Judge) runCrash(ctx context.Context, vmlinux string, f Form, script string) (out []byte, said string, err error) {
+func (j *Judge) runCrash(ctx context.Context, vmlinux string, f Form, script string, more ...string) (out []byte, said string, err error) {
 	qemu, root, err := riscv64Program(ctx, "crash", j.say)
 	if err != nil {
 		return nil, "", err
@@ -85,7 +146,7 @@ func (j *Judge) runCrash(ctx context.Context, vmlinux string, f Form, script str
 	// Some dumps are known to make it loop (its issues 198 and 216).
 	ctx, cancel := context.WithTimeout(ctx, crashLimit)
 	defer cancel()
-	args := append([]string{"-s", "--no_crashrc", "--no_scroll", "-i", input, vmlinux}, f.Files...)
+	args := slices.Concat([]string{"-s", "--no_crashrc", "--no_scroll"}, more, []string{"-i", input, vmlinux}, f.Files)
 	// How it exits says nothing: that it came to the end of the script does.
 	c := riscv64Command(ctx, qemu, root, "crash", args...)
 	c.Env = append(os.Environ(), "TERM=dumb")
@@ -146,8 +207,8 @@ func crashAnswers(out []byte) map[string]string {
 // crashWords is a line of rd: an address and one or two words of 8 bytes.
 var crashWords = regexp.MustCompile(`^ *([0-9a-f]+): +([0-9a-f]{16})(?: ([0-9a-f]{16}))?`)
 
-// judgeCrash looks at what crash said.
-func (r *Report) judgeCrash(j *Judge, out []byte, pages []uint64) {
+// judgeCrash looks at what crash said; modules tells whether it was let look at them.
+func (r *Report) judgeCrash(j *Judge, out []byte, pages []uint64, modules bool) {
 	answers := crashAnswers(out)
 	says := func(question, what string, pattern string) {
 		ok, err := regexp.MatchString(pattern, answers[question])
@@ -162,7 +223,9 @@ func (r *Report) judgeCrash(j *Judge, out []byte, pages []uint64) {
 	says("bt", "how it died", `(?m)^ *#\d+ .*\b(sysrq_handle_crash|vpanic|panic)\b`)
 	says("ps", "what ran when it died", `(?m)^> +\d+ .*\bpanicroom *$`)
 	says("ps", "processes", `(?m)^[> ] +2 +0 .*\[kthreadd\] *$`)
-	says("mod", "modules", `(?m)^[0-9a-f]{16} +\w+ +[0-9a-f]{16} +\d+`)
+	if modules {
+		says("mod", "modules", `(?m)^[0-9a-f]{16} +\w+ +[0-9a-f]{16} +\d+`)
+	}
 
 	words := map[uint64]uint64{}
 	for line := range strings.Lines(answers["pages"]) {

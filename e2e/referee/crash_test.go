@@ -1,7 +1,10 @@
 package referee
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -47,7 +50,7 @@ func TestJudgeCrash(t *testing.T) {
 	frames := []uint64{ramBase/pageSize + 3, ramBase/pageSize + 40}
 	bad := func(text string) string {
 		r := &Report{}
-		r.judgeCrash(j, []byte(text), frames)
+		r.judgeCrash(j, []byte(text), frames, true)
 		var names []string
 		for _, f := range r.Findings {
 			if !f.OK {
@@ -76,6 +79,29 @@ func TestJudgeCrash(t *testing.T) {
 		}
 		if got := bad(text); got != c.want {
 			t.Errorf("%q for %q: found %q; want %q", c.new, c.old, got, c.want)
+		}
+	}
+}
+
+// The member's name is found wherever it stands, and not when it is part of another.
+func TestCrashKnowsModules(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		at   int
+		text string
+		want bool
+	}{
+		{"where two reads meet", 1<<20 - 5, "\x00num_gpl_syms\x00", true},
+		{"at the end", 3<<20 + 1, "\x00num_gpl_syms\x00", true},
+		{"another name", 100, "\x00num_gpl_syms_old\x00", false},
+		{"nowhere", 0, "", false},
+	} {
+		path := filepath.Join(t.TempDir(), "vmlinux")
+		if err := os.WriteFile(path, append(bytes.Repeat([]byte("x"), c.at), c.text...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := crashKnowsModules(path); got != c.want || err != nil {
+			t.Errorf("%s: %v, %v; want %v", c.name, got, err, c.want)
 		}
 	}
 }
