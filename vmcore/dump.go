@@ -325,6 +325,8 @@ func (r *Reader) Close() error { return r.memory.close() }
 
 // setNotes takes over the notes and what they tell.
 func (d *Dump) setNotes(notes []Note, err error) {
+	// What was written for this format says nothing in another one.
+	notes = slices.DeleteFunc(notes, Note.isMemory)
 	d.notes, d.noteErr = notes, err
 	d.vmcoreinfo, _ = findVMCoreInfo(notes)
 }

@@ -22,10 +22,6 @@ const (
 	elfTypeCore   = 4
 	elfPTLoad     = 1
 	elfPTNote     = 4
-	// elfPTMemory is a program header that [ELFWriter] writes for each range of
-	// memory of the machine, whether its pages are in the file or not. It is in
-	// the range that is nobody's (PT_LOOS to PT_HIOS), "prm" in ASCII.
-	elfPTMemory = 0x6070726d
 	// elfPNXNum in e_phnum says that the number is in sh_info of section 0.
 	elfPNXNum = 0xffff
 	// maxSegments bounds the program headers. /proc/vmcore has one per range
@@ -95,12 +91,9 @@ func newELF(r io.ReaderAt, size int64) (*Dump, error) {
 			var err error
 			notes, err = readNotes(r, ph.offset, ph.filesz, d.order, notes, &budget)
 			noteErr = errors.Join(noteErr, err)
-		case elfPTLoad, elfPTMemory:
+		case elfPTLoad:
 			if ph.memsz == 0 {
 				continue
-			}
-			if ph.typ == elfPTMemory {
-				ph.filesz = 0
 			}
 			if ph.paddr+ph.memsz < ph.paddr || ph.offset+ph.filesz < ph.offset ||
 				ph.offset+ph.filesz > 1<<63-1 || ph.filesz > ph.memsz {
@@ -115,6 +108,14 @@ func newELF(r io.ReaderAt, size int64) (*Dump, error) {
 				Flags:    ph.flags,
 			})
 		}
+	}
+	for _, n := range notes {
+		if !n.isMemory() {
+			continue
+		}
+		memory, err := parseMemoryNote(n, d.order)
+		noteErr = errors.Join(noteErr, err)
+		d.segments = append(d.segments, memory...)
 	}
 	if len(d.segments) == 0 {
 		return nil, fmt.Errorf("%w: a core without memory: no PT_LOAD in %d program headers", ErrCorrupt, len(headers))

@@ -35,8 +35,9 @@ type ELFOptions struct {
 // ELFWriter writes an ELF core with a PT_LOAD for each run of pages. Memory that
 // is left out is in no PT_LOAD: makedumpfile -E has it in one that ends in the
 // file before it ends in memory, and readers take it for zeros then, which it
-// was not. Where the machine had memory says a program header of a type of our
-// own for each range, which others skip.
+// was not. Where the machine had memory says a note of our own, which others
+// skip. It was a program header for each range once, and crash 9.0.2 takes all
+// but the first for PT_LOAD.
 //
 // Pages of zeros are holes of the file, but in one that is written once: of a
 // flattened file libkdumpfile 0.5.6 reads other pages where there is a gap. The file can be read at any moment,
@@ -103,7 +104,7 @@ func NewELFWriter(w io.WriterAt, h ELFHeader, opts ELFOptions) (*ELFWriter, erro
 	}
 	// Memory mapped again takes as many headers as there are runs in it, mostly
 	// one.
-	ew.room = 1 + ew.opts.MaxRuns + 2*len(ew.memory) + 2*len(ew.aliases)
+	ew.room = 1 + ew.opts.MaxRuns + len(ew.memory) + 2*len(ew.aliases)
 	if ew.room > maxSegments {
 		return nil, fmt.Errorf("%w: an ELF core with %d program headers, at most %d are written", ErrUnsupported, ew.room, maxSegments)
 	}
@@ -112,6 +113,7 @@ func NewELFWriter(w io.WriterAt, h ELFHeader, opts ELFOptions) (*ELFWriter, erro
 	for _, n := range h.Notes {
 		notes = AppendNote(notes, ew.order, n)
 	}
+	notes = AppendNote(notes, ew.order, ew.memoryNote())
 	ew.noteSize = uint64(len(notes))
 	ew.noteOff = elfHeaderSize + uint64(ew.room)*elfPhdrSize + elfShdrSize
 	ew.dataEnd = (ew.noteOff + ew.noteSize + h.PageSize - 1) / h.PageSize * h.PageSize
@@ -122,10 +124,8 @@ func NewELFWriter(w io.WriterAt, h ELFHeader, opts ELFOptions) (*ELFWriter, erro
 		}
 	}
 	ew.fileEnd = ew.noteOff + ew.noteSize
-	if len(notes) > 0 {
-		if _, err := w.WriteAt(notes, int64(ew.noteOff)); err != nil {
-			return nil, fmt.Errorf("dump notes: %w", err)
-		}
+	if _, err := w.WriteAt(notes, int64(ew.noteOff)); err != nil {
+		return nil, fmt.Errorf("dump notes: %w", err)
 	}
 	if opts.WriteOnce {
 		return ew, nil
@@ -176,6 +176,18 @@ func (ew *ELFWriter) layMemory() {
 			ew.memory = append(ew.memory, r)
 		}
 	}
+}
+
+// memoryNote says where the machine had memory.
+func (ew *ELFWriter) memoryNote() Note {
+	n := Note{Name: noteOwner, Type: noteMemory}
+	size := ew.header.PageSize
+	for _, m := range ew.memory {
+		for _, v := range []uint64{uint64(m.start) * size, m.virt, m.mem * size, uint64(m.flags)} {
+			n.Desc = ew.order.AppendUint64(n.Desc, v)
+		}
+	}
+	return n
 }
 
 // Pages is [Writer.Pages].
@@ -320,7 +332,7 @@ func (ew *ELFWriter) add(pfn PFN) error {
 	if n := len(ew.runs); n > ew.first && ew.runs[n-1].end() == pfn {
 		ew.runs[n-1].mem++
 	} else {
-		if 1+len(ew.memory)+len(ew.runs)+2*len(ew.aliases) >= ew.room {
+		if 1+len(ew.runs)+2*len(ew.aliases) >= ew.room {
 			return fmt.Errorf("more than the %d runs of pages there is room for", ew.opts.MaxRuns)
 		}
 		ew.runs = append(ew.runs, elfRun{start: pfn, mem: 1, off: ew.dataEnd,
@@ -336,7 +348,7 @@ func (ew *ELFWriter) add(pfn PFN) error {
 // writeHeaders writes the ELF header and what is new of the program headers.
 func (ew *ELFWriter) writeHeaders() error {
 	from := ew.clean
-	before := 1 + len(ew.memory) // program headers
+	const before = 1 // program headers: the notes
 	if len(ew.runs) > from {
 		b := make([]byte, 0, (len(ew.runs)-from)*elfPhdrSize)
 		for _, r := range ew.runs[from:] {
@@ -389,9 +401,6 @@ func (ew *ELFWriter) writeHeaders() error {
 	}
 	b = o.AppendUint16(b, 0)
 	b = ew.appendPhdr(b, elfPTNote, 0, ew.noteOff, 0, 0, ew.noteSize, ew.noteSize)
-	for _, m := range ew.memory {
-		b = ew.appendPhdr(b, elfPTMemory, m.flags, 0, m.virt, uint64(m.start)*ew.header.PageSize, 0, m.mem*ew.header.PageSize)
-	}
 	if _, err := ew.w.WriteAt(b, 0); err != nil {
 		return fmt.Errorf("dump header: %w", err)
 	}

@@ -23,6 +23,37 @@ const (
 	NoteVMCoreDD = 0x700
 )
 
+// The note that [ELFWriter] writes: where the machine had memory, whether its
+// pages are in the file or not. It has four words of 64 bits for each range:
+// physical address, virtual address, bytes, and p_flags.
+const (
+	noteOwner       = "PANICROOM"
+	noteMemory      = 0x6d656d // no type of anybody else's
+	noteMemoryBytes = 32
+)
+
+func (n Note) isMemory() bool { return n.Name == noteOwner && n.Type == noteMemory }
+
+// parseMemoryNote reads it, as segments with nothing in the file.
+func parseMemoryNote(n Note, order binary.ByteOrder) ([]Segment, error) {
+	var all []Segment
+	if len(n.Desc)%noteMemoryBytes != 0 {
+		return nil, fmt.Errorf("%w: a %s note with %d bytes, %d for each range", ErrCorrupt, noteOwner, len(n.Desc), noteMemoryBytes)
+	}
+	for b := n.Desc; len(b) > 0; b = b[noteMemoryBytes:] {
+		phys, bytes := order.Uint64(b), order.Uint64(b[16:])
+		if bytes == 0 || phys+bytes < phys {
+			return all, fmt.Errorf("%w: a %s note with memory at %#x, %#x bytes", ErrCorrupt, noteOwner, phys, bytes)
+		}
+		all = append(all, Segment{
+			Phys:  Range{PhysAddr(phys), PhysAddr(phys + bytes)},
+			Virt:  order.Uint64(b[8:]),
+			Flags: uint32(order.Uint64(b[24:])),
+		})
+	}
+	return all, nil
+}
+
 const (
 	noteHeaderSize = 12
 	// maxNoteName is far above the 11 bytes of "VMCOREINFO".

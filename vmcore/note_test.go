@@ -90,3 +90,33 @@ func FuzzNotes(f *testing.F) {
 		}
 	})
 }
+
+// A note about memory that cannot be is an error, and what stood before it counts.
+func TestMemoryNote(t *testing.T) {
+	be := binary.BigEndian
+	words := func(w ...uint64) (b []byte) {
+		for _, v := range w {
+			b = be.AppendUint64(b, v)
+		}
+		return b
+	}
+	good := words(0x80000000, 0xff60000000000000, 0x200000, 7)
+	want := []Segment{{Phys: Range{0x80000000, 0x80200000}, Virt: 0xff60000000000000, Flags: 7}}
+	for _, c := range []struct {
+		name string
+		desc []byte
+		want []Segment
+		err  error
+	}{
+		{"one range", good, want, nil},
+		{"none", nil, nil, nil},
+		{"cut", good[:31], nil, ErrCorrupt},
+		{"no bytes", append(bytes.Clone(good), words(0x90000000, 0, 0, 7)...), want, ErrCorrupt},
+		{"beyond all addresses", append(bytes.Clone(good), words(1<<63, 0, 1<<63+4096, 7)...), want, ErrCorrupt},
+	} {
+		got, err := parseMemoryNote(Note{Name: noteOwner, Type: noteMemory, Desc: c.desc}, be)
+		if diff := cmp.Diff(c.want, got); diff != "" || !errors.Is(err, c.err) {
+			t.Errorf("%s: %v (-want +got):\n%s", c.name, err, diff)
+		}
+	}
+}
