@@ -47,8 +47,9 @@ func (f Form) refuses(who reader, levels int) string {
 	switch {
 	case who == crashR && levels == 4:
 		// Up to 9.0.2 it takes a wrong entry of the table of level 1; repaired by its
-		// commit 4f66cea, in no release yet.
-		return "read error"
+		// commit 4f66cea, in no release yet. Whether that is an error of seeking or of
+		// reading is up to the entry.
+		return `type: "page table"`
 	case f.Kind == Raw:
 		// Memory without a header is no dump for anybody.
 		return map[reader]string{
