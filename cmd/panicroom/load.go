@@ -14,6 +14,7 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/capture"
 	"github.com/panicroom-kdump/panicroom/crashenv"
+	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/internal/host"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
@@ -21,7 +22,8 @@ import (
 
 // loading is the flags of load.
 type loading struct {
-	target    string
+	target    string // --target, in place of those of the configuration
+	targets   []config.Target
 	kernel    string
 	modules   string
 	initramfs string
@@ -51,14 +53,17 @@ type loadingTest struct {
 	die                           string
 }
 
-func newLoad(c *command) *cobra.Command {
-	l := loading{root: os.DirFS("/")}
+func newLoad(c *command) *cobra.Command { return (&loading{root: os.DirFS("/")}).command(c) }
+
+func (l *loading) command(c *command) *cobra.Command {
+	var configured func() (*config.Config, error)
 	cmd := &cobra.Command{
 		Use:   "load",
 		Short: "put the panic kernel in place",
 		Long: `Build the initramfs of the panic kernel for a target directory, check every
 rule of the kernel, and load both into reserved memory. From then on a panic
-leaves a crash in the target directory.
+leaves a crash in the target directory. What no flag says is taken from the
+configuration; panicroom config prints it.
 
 What was loaded before stays in place if anything is wrong, and is put back if
 the kernel refuses in spite of the checks. Load again after the kernel, the
@@ -69,13 +74,22 @@ has it, for then every byte is planned here, else kexec_file_load. --method
 insists on one.
 
 ` + levelHelp,
-		Example: `  panicroom load --target /var/crash
+		Example: `  panicroom load                                  as it is configured
   panicroom load --target /var/crash --dry-run    show the plan, change nothing
   panicroom load --kernel /boot/vmlinux-6.12.107+deb13-riscv64 --final poweroff
   panicroom load --record my-machine --dry-run    for a bug report
   panicroom load --reboot && panicroom reboot --kexec`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !l.reboot {
+				conf, err := configured()
+				if err != nil {
+					return err
+				}
+				if err := l.configure(cmd, conf); err != nil {
+					return err
+				}
+			}
 			var err error
 			if l.memLimit, err = memLimit(cmd, l.memory); err != nil {
 				return err
@@ -93,7 +107,7 @@ insists on one.
 			}
 			l.hasCmdline = cmd.Flags().Changed("cmdline")
 			if l.reboot {
-				for _, name := range []string{"target", "modules", "level", "format", "compress", "mem-limit", "final", "cpus"} {
+				for _, name := range []string{"config", "target", "modules", "level", "format", "compress", "mem-limit", "final", "cpus"} {
 					if cmd.Flags().Changed(name) {
 						return usage(cmd, fmt.Errorf("--%s is of a panic kernel, --reboot loads another", name))
 					}
@@ -106,6 +120,7 @@ insists on one.
 			return l.run(cmd.Context(), c)
 		},
 	}
+	configured = configFlag(cmd)
 	f := cmd.Flags()
 	f.StringVar(&l.target, "target", "/var/crash", "save to `DIR`, on a local disk")
 	f.StringVar(&l.kernel, "kernel", "", "panic kernel `FILE` (default: the running kernel)")
@@ -138,6 +153,44 @@ insists on one.
 	return cmd
 }
 
+// configure takes from the configuration what no flag has said.
+func (l *loading) configure(cmd *cobra.Command, conf *config.Config) error {
+	flags := cmd.Flags()
+	for name, v := range map[string]struct {
+		flag  *string
+		value string
+	}{
+		"kernel":   {&l.kernel, conf.Kernel.Image},
+		"modules":  {&l.modules, conf.Kernel.Modules},
+		"append":   {&l.append, conf.Kernel.Append},
+		"method":   {&l.method, conf.Kernel.Method},
+		"format":   {(*string)(&l.form.Format), conf.Dump.Format},
+		"compress": {&l.form.Compression, conf.Dump.Compress},
+		"final":    {&l.final, conf.After.Saved},
+	} {
+		if !flags.Changed(name) {
+			*v.flag = v.value
+		}
+	}
+	if !flags.Changed("cpus") {
+		l.cpus = conf.Kernel.CPUs
+	}
+	if !flags.Changed("mem-limit") && conf.Dump.MemLimit != "auto" {
+		l.memory = conf.Dump.MemLimit
+	}
+	if !flags.Changed("level") {
+		var err error
+		if l.level, err = capture.ParseLevel(conf.Dump.Level); err != nil {
+			return err
+		}
+	}
+	l.targets = conf.Targets
+	if flags.Changed("target") {
+		l.targets = []config.Target{config.Directory(l.target)}
+	}
+	return nil
+}
+
 func (l *loading) run(ctx context.Context, c *command) error {
 	opts, err := l.options()
 	if err != nil {
@@ -164,8 +217,12 @@ func (l *loading) run(ctx context.Context, c *command) error {
 			return err
 		}
 	} else {
-		c.step("building the initramfs for %s", l.target)
-		if env, err = l.environment(ctx, machine, kernel); err != nil {
+		dir, err := firstDirectory(l.targets)
+		if err != nil {
+			return err
+		}
+		c.step("building the initramfs for %s", dir)
+		if env, err = l.environment(ctx, machine, kernel, dir); err != nil {
 			return err
 		}
 		initramfs = env.Initramfs
@@ -286,7 +343,7 @@ func findKernel(release string) (string, error) {
 	return findFile(candidates, "no image of the running kernel "+release, "name it with --kernel FILE")
 }
 
-func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load.Kernel) (*crashenv.Environment, error) {
+func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load.Kernel, dir string) (*crashenv.Environment, error) {
 	release := kernel.Image.Release
 	if release == "" {
 		release = m.Release
@@ -294,10 +351,6 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 	modules := l.modules
 	if modules == "" {
 		modules = filepath.Join("/lib/modules", release)
-	}
-	dir, err := filepath.Abs(l.target)
-	if err != nil {
-		return nil, err
 	}
 	opts := crashenv.Options{
 		Dir:     dir,

@@ -48,6 +48,7 @@ dead kernel's memory, says what happened, and brings the machine back.`,
 		newLog(c),
 		newConvert(c),
 		newInspectImage(c),
+		newConfig(c),
 		newVersion(c),
 	)
 	return root

@@ -45,6 +45,7 @@ var floors = map[string]int{
 
 	"kernel/kerneltest": 4,
 
+	"saved":   4,
 	"load":    4,
 	"capture": 4,
 
@@ -82,6 +83,12 @@ var edges = []struct{ from, to, because string }{
 	{"kernel/kerneltest", "vmcore", "machines made for tests speak of physical addresses"},
 	{"kernel/kerneltest", "vmcore/vmcoretest", "a machine with a kernel in it is a machine"},
 
+	{"saved", "internal/sys", "what a crash takes on the disk"},
+	{"saved", "internal/ui", "sizes in words"},
+	{"saved", "internal/config", "how many crashes stay"},
+	{"saved", "target", "how the names of incomplete crashes end"},
+	{"saved", "report", "what happened is the headline of the saved report"},
+
 	{"report", "kernel", "a report is opinions over what kernel answers"},
 
 	{"load", "internal/sys", "kexec_load"},
@@ -118,6 +125,7 @@ var edges = []struct{ from, to, because string }{
 	{"cmd/panicroom", "capture", "convert saves a dump again"},
 	{"cmd/panicroom", "kernel", "log prints the dead kernel's log"},
 	{"cmd/panicroom", "target", "save writes to one"},
+	{"cmd/panicroom", "internal/config", "what no flag says stands in the configuration"},
 	{"cmd/panicroom", "report", "report prints one"},
 	{"cmd/panicroom", "load", "load, unload, crash"},
 	{"cmd/panicroom", "internal/kimage", "inspect-image prints what one is"},
@@ -129,7 +137,7 @@ var edges = []struct{ from, to, because string }{
 var foreign = []struct{ module, from, because string }{
 	{"golang.org/x/sys/unix", "internal/sys", "one package knows system calls, all others run anywhere"},
 	{"github.com/spf13/cobra", "cmd/panicroom", "help, completion and flags as people know them"},
-	{"github.com/pelletier/go-toml/v2/unstable", "internal/config", "its parser tells where a key stands; a tenth of its decoder's weight"},
+	{"github.com/pelletier/go-toml/v2/unstable", "internal/config", "its parser tells where a key stands; its decoder does not, and weighs 180 KB more"},
 	{"github.com/pelletier/go-toml/v2", "test", "the referee of what our configuration takes"},
 	{"github.com/cavaliergopher/cpio", "internal/boot", "initramfs are newc cpio archives"},
 	{"github.com/cilium/ebpf/btf", "test", "the referee of our BTF reader; it links os/exec, so it is nothing more"},
