@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -395,4 +396,19 @@ func FuzzParse(f *testing.F) {
 			t.Error("complete under an incomplete name")
 		}
 	})
+}
+
+func TestBootTime(t *testing.T) {
+	stat := func(text string) fstest.MapFS { return fstest.MapFS{"proc/stat": {Data: []byte(text)}} }
+	if got, err := BootTime(stat("cpu 1 2\nbtime 1764072000\nprocesses 3\n")); err != nil || got.Unix() != 1764072000 {
+		t.Errorf("BootTime = %v, %v", got, err)
+	}
+	for _, text := range []string{"", "btime x\n", "cpu 1\n"} {
+		if got, err := BootTime(stat(text)); err == nil {
+			t.Errorf("BootTime of %q = %v", text, got)
+		}
+	}
+	if _, err := BootTime(fstest.MapFS{}); err == nil {
+		t.Error("BootTime of nothing")
+	}
 }

@@ -81,10 +81,10 @@ func TestLoadConfigure(t *testing.T) {
 	conf := config.Default()
 	conf.Kernel = config.Kernel{Image: "/k", Modules: "/m", Append: "a b", Method: "load", CPUs: 2}
 	conf.Dump = config.Dump{Level: "report", Format: "elf", Compress: "none", MemLimit: "64M"}
-	conf.After.Saved = "halt"
+	conf.After = config.After{Saved: "halt", Failed: "poweroff"}
 	conf.Targets = []config.Target{config.Directory("/a"), config.Directory("/b")}
 	all := loading{kernel: "/k", modules: "/m", append: "a b", method: "load", cpus: 2, level: capture.LevelReport,
-		form: crashenv.Form{Format: "elf", Compression: "none"}, memory: "64M", final: "halt", target: "/var/crash", targets: conf.Targets}
+		form: crashenv.Form{Format: "elf", Compression: "none"}, memory: "64M", final: "halt", failed: "poweroff", target: "/var/crash", targets: conf.Targets}
 	for _, c := range []struct {
 		args []string
 		want func(*loading)
@@ -94,7 +94,7 @@ func TestLoadConfigure(t *testing.T) {
 			l.kernel, l.modules, l.append, l.cpus, l.memory = "/x", "", "c", 1, "32M"
 		}},
 		{[]string{"--method=auto", "--level=31", "--format=kdump", "--compress=zstd", "--final=reboot", "--target=/t"}, func(l *loading) {
-			l.method, l.level, l.form, l.final = "auto", 31, crashenv.Form{Format: "kdump", Compression: "zstd"}, "reboot"
+			l.method, l.level, l.form, l.final, l.failed = "auto", 31, crashenv.Form{Format: "kdump", Compression: "zstd"}, "reboot", ""
 			l.target, l.targets = "/t", []config.Target{config.Directory("/t")}
 		}},
 	} {

@@ -38,6 +38,7 @@ type loading struct {
 	memLimit  uint64
 	form      crashenv.Form
 	final     string
+	failed    string // the end when nothing was saved; "" is final
 	cpus      int
 	dryRun    bool
 	record    string
@@ -183,6 +184,9 @@ func (l *loading) configure(cmd *cobra.Command, conf *config.Config) error {
 		if l.level, err = capture.ParseLevel(conf.Dump.Level); err != nil {
 			return err
 		}
+	}
+	if !flags.Changed("final") {
+		l.failed = conf.After.Failed
 	}
 	l.targets = conf.Targets
 	if flags.Changed("target") {
@@ -351,6 +355,10 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 	modules := l.modules
 	if modules == "" {
 		modules = filepath.Join("/lib/modules", release)
+	}
+	// Goes when crashenv.Options has the other end.
+	if l.failed != "" && l.failed != l.final {
+		return nil, ui.Hint(fmt.Errorf("after.failed is %s and after.saved %s: a machine has one end so far", l.failed, l.final), "make them the same in the configuration, or say --final")
 	}
 	opts := crashenv.Options{
 		Dir:     dir,

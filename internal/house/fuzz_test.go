@@ -56,6 +56,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"command lines of makedumpfile", "internal/dumpline", `^Parse$`, `^FuzzParse$`},
 	{"configurations", "internal/config", `^Parse$`, `^FuzzParse$`},
 	{"addresses of targets", "internal/config", `^ParseSSH$`, `^FuzzAddresses$`},
+	{"what was told of crashes", "after", `^parseState$`, `^FuzzState$`},
 	{"saved crashes", "saved", `^List$`, `^FuzzParse$`},
 	{"manifests", "crashenv", `^Manifest$`, `^FuzzParseManifest$`},
 }
