@@ -361,11 +361,12 @@ func TestRetention(t *testing.T) {
 func TestUnpack(t *testing.T) {
 	m := newMachine(t)
 	m.opts.Unpack = func(context.Context) ([]string, error) {
-		return []string{m.put("unpacked", 10)}, errors.New("the second is damaged")
+		// Written just now, and nevertheless not on its way.
+		return []string{m.put("unpacked-incomplete", -1, "the disk was full")}, errors.New("the second is damaged")
 	}
 	said, err := m.run()
-	path := filepath.Join(m.crash, "unpacked")
-	want := "a dump was unpacked into " + path + "\na partition with a dump: the second is damaged\ncrash of 2026-11-25T11:50:00Z, Linux 6.12.107: Kernel panic - not syncing: test; saved in " + path
+	path := filepath.Join(m.crash, "unpacked-incomplete")
+	want := "a dump was unpacked into " + path + "\na partition with a dump: the second is damaged\ncrash of 2026-11-25T12:01:00Z, Linux 6.12.107: Kernel panic - not syncing: test; saved in part in " + path + ": the disk was full"
 	if !errors.Is(err, ErrProblems) || said != want {
 		t.Errorf("said %q, %v; want %q", said, err, want)
 	}

@@ -66,13 +66,14 @@ type runner struct {
 	state  *state
 	result Result
 	boot   time.Time
-	mute   bool // what is told cannot be noted
+	mute   bool            // what is told cannot be noted
+	done   map[string]bool // crashes that are not on their way, whatever it looks like
 }
 
 // Run does what is to be done after a crash; nothing if there was none. One thing
 // that fails does not stop the others: the error is [ErrProblems] then.
 func Run(ctx context.Context, opts Options) (*Result, error) {
-	r := &runner{Options: opts, result: Result{New: []saved.Crash{}, Removed: []saved.Removal{}, Problems: []string{}}}
+	r := &runner{Options: opts, done: map[string]bool{}, result: Result{New: []saved.Crash{}, Removed: []saved.Removal{}, Problems: []string{}}}
 	if r.Root == nil {
 		r.Root = os.DirFS("/")
 	}
@@ -166,6 +167,7 @@ func (r *runner) unpack(ctx context.Context) {
 	}
 	dirs, err := r.Unpack(ctx)
 	for _, dir := range dirs {
+		r.done[filepath.Clean(dir)] = true
 		r.say("a dump was unpacked into %s", dir)
 	}
 	if err != nil {
@@ -189,7 +191,7 @@ func (r *runner) find() map[string][]saved.Crash {
 		}
 		for i := range list {
 			c := &list[i]
-			if _, known := r.state.Crashes[c.Path]; known || c.Busy(r.boot) {
+			if _, known := r.state.Crashes[c.Path]; known || c.Busy(r.boot) && !r.done[c.Path] {
 				continue
 			}
 			c.Fresh = true

@@ -228,7 +228,7 @@ func parse(name string, text, rep []byte) (Crash, error) {
 		Name: name, Time: m.Crash.Time, Kernel: Printable(m.Crash.Release), Title: Printable(m.Crash.Panic),
 		// Whatever a manifest says: a crash without its name was not committed.
 		Complete: m.Complete && !incomplete,
-		Ours:     m.Version > 0 && m.Tool.Go != "" && m.Name == base,
+		Ours:     m.Version > 0 && m.Tool.Go != "" && named(base, m.Name),
 	}
 	if m.Host != nil {
 		c.Host = Printable(m.Host.Name)
@@ -248,6 +248,13 @@ func parse(name string, text, rep []byte) (Crash, error) {
 		c.Host = Printable(r.Machine.Hostname)
 	}
 	return c, nil
+}
+
+// named tells whether a directory has the name of a crash; a number behind it tells
+// the crash from another of the same name (target.Target.Begin).
+func named(base, name string) bool {
+	number, ok := strings.CutPrefix(base, name)
+	return ok && name != "" && (number == "" || number[0] == '.' && len(number) > 1 && strings.Trim(number[1:], "0123456789") == "")
 }
 
 // Printable is s, which a dead kernel may have said, as one line of bounded length

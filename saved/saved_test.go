@@ -135,6 +135,17 @@ func TestList(t *testing.T) {
 	}
 }
 
+func TestNamed(t *testing.T) {
+	for base, want := range map[string]bool{"crash": true, "crash.2": true, "crash.1000": true, "crash.": false, "crash.x": false, "crash2": false, "another": false, ".2": false} {
+		if got := named(base, "crash"); got != want {
+			t.Errorf("named(%q) = %v; want %v", base, got, want)
+		}
+	}
+	if named(".2", "") {
+		t.Error("a crash without a name is ours")
+	}
+}
+
 func TestBusy(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "a-incomplete", boot.Add(-time.Minute), nil)
