@@ -47,8 +47,8 @@ type loading struct {
 
 // loadingTest is flags that only tests need; they are hidden.
 type loadingTest struct {
-	firmware, noDTB, raw, corrupt bool
-	die                           string
+	firmware, noDTB, raw, corrupt, cramped bool
+	die                                    string
 }
 
 func newLoad(c *command) *cobra.Command {
@@ -130,7 +130,8 @@ insists on one.
 	f.BoolVar(&l.test.raw, "test-raw", false, "for tests: also save a literal copy of /proc/vmcore")
 	f.StringVar(&l.test.die, "test-die", "", "for tests: PHASE:HOW the crash environment shall misbehave")
 	f.BoolVar(&l.test.corrupt, "test-corrupt", false, "for tests: pack /init with a byte more than was planned")
-	for _, name := range []string{"test-include-firmware", "test-omit-dtb", "test-raw", "test-die", "test-corrupt"} {
+	f.BoolVar(&l.test.cramped, "test-cramped", false, "for tests: load where there is no memory to work with")
+	for _, name := range []string{"test-include-firmware", "test-omit-dtb", "test-raw", "test-die", "test-corrupt", "test-cramped"} {
 		if err := f.MarkHidden(name); err != nil {
 			panic(err) // the name is not a flag
 		}
@@ -144,6 +145,9 @@ func (l *loading) run(ctx context.Context, c *command) error {
 		return err
 	}
 	opts.Test = load.TestOptions{IncludeFirmware: l.test.firmware, OmitDTB: l.test.noDTB}
+	if l.test.cramped {
+		opts.WorkingMemory = 1
+	}
 	machine, err := l.machine()
 	if err != nil {
 		return err
