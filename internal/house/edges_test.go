@@ -21,14 +21,15 @@ var floors = map[string]int{
 	"internal/getopt":   0,
 	"internal/house":    0,
 
-	"vmcore":             1,
-	"internal/host":      1,
-	"internal/kimage":    1,
-	"internal/boot":      1,
-	"internal/device":    1,
-	"internal/seal":      1,
-	"internal/kexecline": 1,
-	"internal/dumpline":  1,
+	"vmcore":              1,
+	"internal/host":       1,
+	"internal/kimage":     1,
+	"internal/boot":       1,
+	"internal/device":     1,
+	"internal/seal":       1,
+	"internal/kexecline":  1,
+	"internal/dumpline":   1,
+	"internal/bootloader": 1,
 
 	"internal/getopt/getopttest": 1,
 
@@ -68,6 +69,8 @@ var edges = []struct{ from, to, because string }{
 	{"vmcore", "internal/zstdpage", "pages compressed with zstd, in half the time of the library that reads them"},
 	{"internal/host", "internal/fdt", "the firmware's reserved memory stands in the device tree"},
 	{"internal/seal", "internal/fdt", "the seal lies in /chosen of the panic kernel's device tree"},
+	{"internal/bootloader", "internal/sys", "a file that is replaced keeps its owner"},
+	{"internal/bootloader", "internal/ui", "hints in errors"},
 	{"internal/device", "internal/sys", "uevents, device numbers, finit_module"},
 
 	{"kernel", "vmcore", "a dead kernel is seen through its dump"},

@@ -32,6 +32,7 @@ func Reboot(RebootCommand) error                         { return ErrNotSupporte
 func Sync()                                              {}
 func SyncFS(*os.File) error                              { return ErrNotSupportedOnOS }
 func StatFS(string) (FSInfo, error)                      { return FSInfo{}, ErrNotSupportedOnOS }
+func TakeOwner(_, _ *os.File) error                      { return ErrNotSupportedOnOS }
 func KernelRelease() (string, error)                     { return "", ErrNotSupportedOnOS }
 func UeventSocket() (*os.File, error)                    { return nil, ErrNotSupportedOnOS }
 func SetWatchdogTimeout(*os.File, int) (int, error)      { return 0, ErrNotSupportedOnOS }
