@@ -1,0 +1,170 @@
+package reserve
+
+import (
+	"fmt"
+
+	"github.com/panicroom-kdump/panicroom/internal/boot"
+	"github.com/panicroom-kdump/panicroom/internal/ui"
+)
+
+// Addend is one part of what is needed.
+type Addend struct {
+	Name   string `json:"name"`
+	Bytes  uint64 `json:"bytes"`
+	Reason string `json:"reason"`
+}
+
+// What the kernel and panicroom take whatever the machine is, measured on riscv64
+// with Debian's 6.12.117 and 7.2.13; docs/reserve.md has the lists of where it goes.
+const (
+	// kernelWork is slab (7 MiB), stacks, page tables, tables of the network and of
+	// block devices, and what the kernel keeps free for itself, less the part of the
+	// image that is given back when it has started.
+	kernelWork = 35 * mib / 2
+	// acpiWork is what ACPI's interpreter takes of it: 79 MiB were too little where
+	// 85 left 11.
+	acpiWork = 20 * mib
+	// cpuWork is a CPU more: its areas and threads in the kernel, and a thread of
+	// panicroom with its buffers (capture: two extents of 1 MiB and an encoder).
+	cpuWork = 1*mib + 5*mib
+	// bounce is the kernel's swiotlb, where memory lies above what devices reach.
+	bounce = 64 * mib
+
+	// supervisorWork is PID 1 and the worker while modules are loaded, anonymous
+	// memory only: their code is in the initramfs.
+	supervisorWork = 5 * mib / 2
+	// saveWork is PID 1, the worker that saves, and the process that reports.
+	saveWork = 14 * mib
+
+	// Slack is for what other drivers take more than those that were measured.
+	minSlack   = 8 * mib
+	slackShare = 16 // at least one part in so many
+
+	// step is what a recommendation is rounded up to.
+	step = 8 * mib
+)
+
+// cacheFloor is the page cache, or the buffers of the network, that a target needs
+// to get on with.
+func cacheFloor(k Kind) uint64 {
+	switch k {
+	case NFS, SSH:
+		return 6 * mib
+	}
+	return 4 * mib
+}
+
+// Recommendation is how much memory to reserve, and why.
+type Recommendation struct {
+	Facts   Facts    `json:"facts"`
+	Addends []Addend `json:"addends"` // of Needed
+	// Phases are what the panic kernel does one after the other; the largest is the
+	// addend called its peak.
+	Phases []Addend `json:"phases"`
+	Needed uint64   `json:"needed"` // with less it fails
+	Slack  Addend   `json:"slack"`
+	Size   uint64   `json:"size"` // recommended: needed and slack, rounded up
+	// Parameter is what to put on the kernel's command line.
+	Parameter string `json:"parameter"`
+}
+
+// Enough tells whether so much reserved memory is.
+func (r *Recommendation) Enough(reserved uint64) bool { return reserved >= r.Needed }
+
+// Recommend adds up what a panic kernel needs.
+func Recommend(facts Facts) *Recommendation {
+	f := facts.known()
+	r := &Recommendation{Facts: facts}
+	add := func(name string, n uint64, format string, args ...any) {
+		r.Addends = append(r.Addends, Addend{name, n, fmt.Sprintf(format, args...)})
+		r.Needed += n
+	}
+	add("kernel image", f.Image, "code and data of %s", or(f.Kernel, "the panic kernel"))
+	add("initramfs", f.Unpacked, "unpacked, it stays in memory")
+	r.work(f, add)
+	// Page structs are for the reserved memory itself: whole sections, of which it
+	// can touch one more than it fills.
+	structs := func(size uint64) uint64 {
+		sections := (size+f.SectionBytes-1)/f.SectionBytes + 1
+		return sections * (f.SectionBytes / f.PageBytes * f.PageStruct)
+	}
+	n := structs(r.Needed)
+	n = structs(r.Needed + n)
+	add("page structs", n, "%d bytes for each page of the %s sections that it touches", f.PageStruct, ui.Bytes(f.SectionBytes))
+
+	r.Slack = Addend{"slack", max(minSlack, r.Needed/slackShare), "for drivers that were not measured"}
+	r.Size = roundUp(r.Needed+r.Slack.Bytes, step)
+	r.Parameter = fmt.Sprintf("crashkernel=%dM", r.Size/mib)
+	return r
+}
+
+// Working is what of it is neither the image nor the initramfs, which whoever loads
+// them knows better.
+func Working(facts Facts) uint64 {
+	r := Recommend(facts)
+	f := facts.known()
+	return r.Needed - f.Image - f.Unpacked
+}
+
+// work adds what the kernel and panicroom take to work.
+func (r *Recommendation) work(f Facts, add func(string, uint64, string, ...any)) {
+	add("section table", 8*f.SectionRoots, "%d pointers to sections of memory, as many as addresses allow", f.SectionRoots)
+	add("kernel at work", kernelWork, "slab, stacks, tables, what must stay free; measured")
+	if f.ACPI {
+		add("ACPI", acpiWork, "tables of the firmware, interpreted; measured")
+	}
+	if f.CPUs > 1 {
+		add("more CPUs", uint64(f.CPUs-1)*cpuWork, "%d more, each with a thread that compresses", f.CPUs-1)
+	}
+	if f.BounceBuffers {
+		add("bounce buffers", bounce, "the main region is beyond what devices can reach")
+	}
+	var stay uint64
+	for _, m := range f.Modules {
+		stay += m.Memory
+	}
+	if len(f.Modules) > 0 {
+		add("modules", stay, "%d of them with their symbols", len(f.Modules))
+	}
+	r.Phases = phases(f)
+	peak := r.Phases[0]
+	for _, p := range r.Phases[1:] {
+		if p.Bytes > peak.Bytes {
+			peak = p
+		}
+	}
+	add("peak: "+peak.Name, peak.Bytes, "%s", peak.Reason)
+}
+
+// phases are what happens one after the other, and needs memory that is given back.
+func phases(f Facts) []Addend {
+	list := []Addend{{"unpacking", f.Packed, "the initramfs as it was loaded, until it is unpacked"}}
+	var largest boot.ModuleSize
+	cost := func(m boot.ModuleSize) uint64 { return m.File + m.Start }
+	for _, m := range f.Modules {
+		if cost(m) > cost(largest) {
+			largest = m
+		}
+	}
+	if largest.Name != "" {
+		list = append(list, Addend{"loading " + largest.Name, cost(largest) + supervisorWork,
+			fmt.Sprintf("its file (%s), to start it (%s), and panicroom", ui.Bytes(largest.File), ui.Bytes(largest.Start))})
+	}
+	save := uint64(saveWork)
+	why := "PID 1, the one that saves, the report, and buffers of the target"
+	if f.Limit > save {
+		save, why = f.Limit, "what --mem-limit lets it take, and buffers of the target"
+	}
+	cache := cacheFloor("")
+	for _, k := range f.Targets {
+		cache = max(cache, cacheFloor(k))
+	}
+	return append(list, Addend{"saving", save + cache, why})
+}
+
+func or(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
