@@ -92,19 +92,28 @@ func Recommend(facts Facts) *Recommendation {
 	n = structs(r.Needed + n)
 	add("page structs", n, "%d bytes for each page of the %s sections that it touches", f.PageStruct, ui.Bytes(f.SectionBytes))
 
-	r.Slack = Addend{"slack", max(minSlack, r.Needed/slackShare), "for drivers that were not measured"}
-	r.Size = roundUp(r.Needed+r.Slack.Bytes, step)
-	r.Parameter = fmt.Sprintf("crashkernel=%dM", r.Size/mib)
+	r.Slack = Addend{Name: "slack", Reason: "for drivers that were not measured"}
+	r.Size, r.Slack.Bytes = Round(r.Needed)
+	r.Parameter = Parameter(r.Size)
 	return r
 }
 
-// Working is what of it is neither the image nor the initramfs, which whoever loads
-// them knows better.
+// Working is what is needed beside the image and the initramfs, as it is loaded and
+// unpacked: whoever loads them knows better where they lie. When the initramfs is
+// unpacked its archive is given back, so that its room counts.
 func Working(facts Facts) uint64 {
-	r := Recommend(facts)
 	f := facts.known()
-	return r.Needed - f.Image - f.Unpacked
+	return Recommend(facts).Needed - f.Image - f.Unpacked - f.Packed
 }
+
+// Round is the size to recommend for a need, and the slack that is in it.
+func Round(needed uint64) (size, slack uint64) {
+	slack = max(minSlack, needed/slackShare)
+	return roundUp(needed+slack, step), slack
+}
+
+// Parameter is how a size is asked for on the kernel's command line.
+func Parameter(size uint64) string { return fmt.Sprintf("crashkernel=%dM", roundUp(size, mib)/mib) }
 
 // work adds what the kernel and panicroom take to work.
 func (r *Recommendation) work(f Facts, add func(string, uint64, string, ...any)) {

@@ -49,7 +49,7 @@ func TestSum(t *testing.T) {
 	if !r.Enough(r.Needed) || r.Enough(r.Needed-1) || !r.Enough(r.Size) {
 		t.Error("Enough is not at its border")
 	}
-	if got, want := Working(facts()), r.Needed-43*mib; got != want {
+	if got, want := Working(facts()), r.Needed-47*mib; got != want {
 		t.Errorf("working memory %d; want %d", got, want)
 	}
 }

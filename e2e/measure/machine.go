@@ -17,11 +17,12 @@ import (
 
 const (
 	memMiB = 1024
-	// silence is how long a console may say nothing before the machine is taken
-	// for one that hangs: a kernel without enough memory often does so before its
-	// first line. The longest that a working one was silent is 8 s, on two busy
-	// cores.
-	silence = 90 * time.Second
+	// silence is how long the console of the panic kernel may say nothing before the
+	// machine is taken for one that hangs: without enough memory it often does so
+	// before its first line. The longest that a working one was silent is 8 s, on
+	// two busy cores. Loading it says nothing for much longer.
+	silence     = 2 * time.Minute
+	longSilence = 10 * time.Minute
 )
 
 var (
@@ -47,14 +48,18 @@ func (b *measurement) scenario(r row, k *lab.Kernel, name, crashkernel string, d
 func (b *measurement) attempt(ctx context.Context, r row, k *lab.Kernel, mib int) (try, *lab.Outcome, string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	quiet := time.AfterFunc(10*silence, cancel) // once it has begun, silence is shorter
+	quiet := time.AfterFunc(longSilence, cancel)
 	defer quiet.Stop()
 	load := lab.Run(append([]string{"panicroom", "load", "--final", "poweroff", "--test-cramped"}, r.target...)...)
 	s := b.scenario(r, k, fmt.Sprintf("%dM", mib), fmt.Sprintf("%dM", mib), r.disk,
 		lab.Burden(), load, lab.Run("panicroom", "crash", "--yes"))
-	s.OnLine = func(vm.Line) { quiet.Reset(silence) }
-	// Filling memory says nothing on the console.
-	s.OnEvent = func(script.Event) { quiet.Reset(silence) }
+	allowed := longSilence
+	s.OnLine = func(l vm.Line) {
+		if strings.Contains(l.Text, "Kernel panic - not syncing") {
+			allowed = silence
+		}
+		quiet.Reset(allowed)
+	}
 	o, err := s.Run(ctx)
 	if o == nil || o.Facts == nil {
 		return try{}, o, "", err

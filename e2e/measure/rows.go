@@ -20,7 +20,7 @@ const diskMiB = 2048
 func directory(kind, suite string) row {
 	return row{
 		name: kind + "/" + suite, suite: suite, kind: kind,
-		disk: lab.Disk{SizeMiB: diskMiB, Type: kind}, low: 76, high: 140,
+		disk: lab.Disk{SizeMiB: diskMiB, Type: kind}, low: 88, high: 168,
 		target: []string{"--target", lab.CrashDir},
 	}
 }

@@ -41,7 +41,8 @@ var floors = map[string]int{
 	"target/targettest": 3,
 	"vmcore/vmcoretest": 3,
 
-	"report": 3,
+	"report":  3,
+	"reserve": 3,
 
 	"kernel/kerneltest": 4,
 
@@ -85,6 +86,10 @@ var edges = []struct{ from, to, because string }{
 
 	{"report", "kernel", "a report is opinions over what kernel answers"},
 
+	{"reserve", "internal/host", "the sum begins with facts of the machine"},
+	{"reserve", "internal/boot", "what modules take"},
+	{"reserve", "internal/ui", "quantities in reasons"},
+	{"load", "reserve", "whether there is room is the same arithmetic as how much to reserve"},
 	{"load", "internal/sys", "kexec_load"},
 	{"load", "internal/ui", "hints in errors"},
 	{"load", "internal/fdt", "the panic kernel gets an edited device tree"},
