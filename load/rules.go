@@ -45,6 +45,7 @@ const (
 	RuleWithin       Rule = "within"        // inside of what was asked for, if that was
 	RuleLoaded       Rule = "loaded"        // a panic kernel is in place
 	RuleSysrq        Rule = "sysrq"         // the kernel can be crashed on demand
+	RuleShrink       Rule = "shrink"        // the reserved memory can be made less
 )
 
 // RuleError is a broken rule: which, the numbers, and what to do.

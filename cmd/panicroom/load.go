@@ -17,6 +17,7 @@ import (
 	"github.com/panicroom-kdump/panicroom/internal/host"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
+	"github.com/panicroom-kdump/panicroom/reserve"
 )
 
 // loading is the flags of load.
@@ -145,9 +146,6 @@ func (l *loading) run(ctx context.Context, c *command) error {
 		return err
 	}
 	opts.Test = load.TestOptions{IncludeFirmware: l.test.firmware, OmitDTB: l.test.noDTB}
-	if l.test.cramped {
-		opts.WorkingMemory = 1
-	}
 	machine, err := l.machine()
 	if err != nil {
 		return err
@@ -176,6 +174,14 @@ func (l *loading) run(ctx context.Context, c *command) error {
 		opts.Unpacked = env.Unpacked
 		opts.Environment = &env.Seal
 		opts.Append = strings.TrimSpace(crashenv.String(env.Cmdline) + " " + opts.Append)
+		facts, err := l.facts(machine, kernel, env)
+		if err != nil {
+			return err
+		}
+		opts.WorkingMemory = reserve.Working(facts)
+	}
+	if l.test.cramped {
+		opts.WorkingMemory = 1
 	}
 	with := ""
 	if env != nil {
@@ -295,9 +301,9 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 	if release == "" {
 		release = m.Release
 	}
-	modules := l.modules
-	if modules == "" {
-		modules = filepath.Join("/lib/modules", release)
+	given := l.modules != ""
+	if !given {
+		l.modules = filepath.Join("/lib/modules", release)
 	}
 	dir, err := filepath.Abs(l.target)
 	if err != nil {
@@ -306,7 +312,7 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 	opts := crashenv.Options{
 		Dir:     dir,
 		Release: release,
-		Modules: os.DirFS(modules),
+		Modules: os.DirFS(l.modules),
 		Level:   l.level,
 
 		Form:     l.form,
@@ -318,10 +324,17 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 		opts.Test = &crashenv.Test{Raw: l.test.raw, Die: l.test.die, Corrupt: l.test.corrupt}
 	}
 	env, err := crashenv.Build(ctx, opts)
-	if errors.Is(err, fs.ErrNotExist) && l.modules == "" {
-		return nil, ui.Hint(err, "the modules of the panic kernel belong into "+modules+"; or name their directory with --modules")
+	if errors.Is(err, fs.ErrNotExist) && !given {
+		return nil, ui.Hint(err, "the modules of the panic kernel belong into "+l.modules+"; or name their directory with --modules")
 	}
 	return env, err
+}
+
+// facts are what decides how much memory the panic kernel needs.
+func (l *loading) facts(m *host.Machine, kernel *load.Kernel, env *crashenv.Environment) (reserve.Facts, error) {
+	f := reserve.OfMachine(m)
+	f.Kernel, f.Image, f.ACPI, f.CPUs = env.Plan.Release, kernel.Image.ImageSize, load.FromACPI(m), l.cpus
+	return f, env.Facts(&f, os.DirFS(l.modules))
 }
 
 // loaded is what load says to programs.

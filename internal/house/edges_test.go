@@ -19,6 +19,7 @@ var floors = map[string]int{
 	"internal/zstdpage": 0,
 	"internal/vm":       0,
 	"internal/getopt":   0,
+	"internal/config":   0,
 	"internal/house":    0,
 
 	"vmcore":              1,
@@ -113,10 +114,14 @@ var edges = []struct{ from, to, because string }{
 	{"crashenv", "kernel", "layouts are resolved on the healthy machine and used after the crash"},
 	{"crashenv", "target", "crash half writes the dump there"},
 	{"crashenv", "capture", "crash half saves the memory"},
+	{"crashenv", "reserve", "host half knows what the environment needs"},
 	{"crashenv", "report", "crash half leaves a report beside the dump"},
 
 	{"cmd/panicroom", "internal/sys", "version and machine of the command itself"},
 	{"cmd/panicroom", "internal/ui", "every word to a person or a pipe"},
+	{"cmd/panicroom", "reserve", "reserve recommends; load refuses what is too small"},
+	{"cmd/panicroom", "internal/bootloader", "reserve puts crashkernel= where it is read from"},
+	{"cmd/panicroom", "internal/config", "what the owner of the machine has decided"},
 	{"cmd/panicroom", "internal/kexecline", "called as kexec, it reads the command lines of kexec-tools"},
 	{"cmd/panicroom", "internal/dumpline", "called as makedumpfile, it reads the command lines of makedumpfile"},
 	{"cmd/panicroom", "internal/host", "load reads the machine"},

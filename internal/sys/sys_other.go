@@ -46,6 +46,7 @@ func DieWithParent() *syscall.SysProcAttr                { return nil }
 // KernelLog is documented in the files for Linux.
 type KernelLog struct{}
 
+func ReadKernelLog(int) ([]string, error) { return nil, ErrNotSupportedOnOS }
 func OpenKernelLog() (*KernelLog, error)  { return nil, ErrNotSupportedOnOS }
 func (*KernelLog) New(limit int) []string { return nil }
 func (*KernelLog) Close() error           { return nil }
