@@ -73,6 +73,9 @@ the others.`,
 			if actions > 1 {
 				return usage(cmd, errors.New("--apply, --undo and --shrink are one at a time"))
 			}
+			if r.cpus < 1 {
+				return usage(cmd, fmt.Errorf("--cpus %d: the panic kernel needs one", r.cpus))
+			}
 			if r.size != "" && r.size != auto {
 				if err := bootloader.CheckValue(r.size); err != nil {
 					return usage(cmd, fmt.Errorf("--size %w", err))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -13,6 +14,7 @@ import (
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
 	"github.com/panicroom-kdump/panicroom/internal/vm"
+	"github.com/panicroom-kdump/panicroom/reserve"
 )
 
 const (
@@ -26,10 +28,9 @@ const (
 )
 
 var (
-	complete  = regexp.MustCompile(`panicroom: .*\bend complete: (\S+); power off`)
-	failed    = regexp.MustCompile(`panicroom: .*(phase [a-z]+: FAILED.*)`)
-	memory    = regexp.MustCompile(`Out of memory.*|page allocation failure.*|Kernel panic.*`)
-	available = regexp.MustCompile(`Memory: (\d+)K/(\d+)K available .*`)
+	complete = regexp.MustCompile(`panicroom: .*\bend complete: (\S+); power off`)
+	failed   = regexp.MustCompile(`panicroom: .*(phase [a-z]+: FAILED.*)`)
+	memory   = regexp.MustCompile(`Out of memory.*|page allocation failure.*|Kernel panic.*`)
 )
 
 // scenario is a machine of a row.
@@ -91,6 +92,26 @@ func (b *measurement) attempt(ctx context.Context, r row, k *lab.Kernel, mib int
 		t.End = memory.FindString(why.Text)
 	}
 	return t, o, "", nil
+}
+
+// ask starts a machine with more than enough memory reserved and lets panicroom say
+// what its recommendation is made of.
+func (b *measurement) ask(ctx context.Context, r row, k *lab.Kernel) (reserve.Facts, error) {
+	step := lab.Run(append([]string{"panicroom", "reserve", "--json"}, r.target...)...)
+	o, err := b.scenario(r, k, "facts", "320M", r.disk, step).Run(ctx)
+	if err != nil {
+		return reserve.Facts{}, err
+	}
+	defer o.Clean()
+	var answer struct {
+		Recommendation reserve.Recommendation `json:"recommendation"`
+	}
+	if said, ok := o.Step(step.Name); !ok || said.Exit != 0 {
+		return reserve.Facts{}, fmt.Errorf("panicroom reserve failed\n%s", o.Story())
+	} else if err := json.Unmarshal([]byte(said.Stdout), &answer); err != nil {
+		return reserve.Facts{}, err
+	}
+	return answer.Recommendation.Facts, nil
 }
 
 // confirm starts a machine once more with the disk that a crash was saved on,

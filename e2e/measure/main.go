@@ -14,8 +14,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -25,6 +27,7 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
+	"github.com/panicroom-kdump/panicroom/reserve"
 )
 
 // measurement is one run of the program.
@@ -92,16 +95,27 @@ func (b *measurement) run(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
 	}
-	return nil
+	all, err := b.kept()
+	if err != nil {
+		return err
+	}
+	text := table(all)
+	fmt.Print(text)
+	if !b.write {
+		return nil
+	}
+	return errors.Join(
+		writeData(filepath.Join("reserve", "testdata", "measured.json"), all),
+		writeDocument(filepath.Join("docs", "reserve.md"), text))
 }
 
-// found is what is known of a row.
+// found is what is known of a row; a test of package reserve reads it too.
 type found struct {
-	Row     string `json:"row"`
-	Kind    string `json:"kind"`
-	Kernel  string `json:"kernel"` // release
-	Minimum int    `json:"minimum_mib"`
-	Tries   []try  `json:"tries"`
+	Row     string        `json:"row"`
+	Kernel  string        `json:"kernel"` // release
+	Minimum int           `json:"minimum_mib"`
+	Tries   []try         `json:"tries"`
+	Facts   reserve.Facts `json:"facts"`
 }
 
 // row measures one row and keeps what it found.
@@ -113,7 +127,16 @@ func (b *measurement) row(ctx context.Context, r row) error {
 	if b.program[k.Release], err = lab.PanicRoom(ctx, k); err != nil {
 		return err
 	}
-	f := &found{Row: r.name, Kind: r.kind, Kernel: k.Release}
+	f := &found{}
+	if b.facts {
+		if f, err = b.read(r.name); err != nil {
+			return err
+		}
+	}
+	f.Row, f.Kernel = r.name, k.Release
+	if f.Facts, err = b.ask(ctx, r, k); err != nil || b.facts {
+		return errors.Join(err, b.keep(f))
+	}
 	var image, crash string // of the smallest that worked
 	f.Minimum, f.Tries, err = smallest(r.low, r.high, func(mib int) (try, error) {
 		t, o, saved, err := b.attempt(ctx, r, k, mib)
@@ -147,13 +170,40 @@ func (b *measurement) row(ctx context.Context, r row) error {
 	return b.keep(f)
 }
 
-// keep writes what was found of a row into the output directory.
+// keep writes what was found of a row into the output directory, and read reads it.
 func (b *measurement) keep(f *found) error {
 	text, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(b.file(f.Row), append(text, '\n'), 0o644)
+}
+
+func (b *measurement) read(row string) (*found, error) {
+	text, err := os.ReadFile(b.file(row))
+	if err != nil {
+		return nil, err
+	}
+	f := &found{}
+	return f, json.Unmarshal(text, f)
+}
+
+// kept is what was found of all rows, in their order; a row that was never measured
+// is left out.
+func (b *measurement) kept() ([]*found, error) {
+	var all []*found
+	for _, r := range rows() {
+		f, err := b.read(r.name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			b.say("%s was never measured", r.name)
+		case err != nil:
+			return nil, err
+		default:
+			all = append(all, f)
+		}
+	}
+	return all, nil
 }
 
 func (b *measurement) file(row string) string {

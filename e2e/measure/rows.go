@@ -7,7 +7,6 @@ import "github.com/panicroom-kdump/panicroom/e2e/lab"
 type row struct {
 	name   string // KIND/SUITE
 	suite  string // of the kernel
-	kind   string // of the target, as in package reserve
 	disk   lab.Disk
 	low    int // MiB; with so little it is known to fail, or is tried
 	high   int // MiB; so much is enough, or is tried
@@ -19,7 +18,7 @@ const diskMiB = 2048
 
 func directory(kind, suite string) row {
 	return row{
-		name: kind + "/" + suite, suite: suite, kind: kind,
+		name: kind + "/" + suite, suite: suite,
 		disk: lab.Disk{SizeMiB: diskMiB, Type: kind}, low: 88, high: 168,
 		target: []string{"--target", lab.CrashDir},
 	}
