@@ -21,6 +21,9 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 // of the panic room twice over while the initramfs is unpacked, once after.
 // Whoever raises it says here what for:
 //
+//   - 6.3 MB: how much memory to reserve and why, what modules take (from their ELF
+//     headers), and the files of boot loaders, edited, compared and put back. All of
+//     it is of the running system, but there is one binary. Measured 6.292 MB.
 //   - 6.1 MB: the walk to what a report needs (--level report, and first when room
 //     is short), free lists, LZMA into the kernel's own memory, the panic kernel's
 //     configuration; one step of the file. Measured 6.095 MB.
@@ -40,7 +43,7 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 //   - 4.5 MB: cobra, encoding/json, kdump formats with zstd, BTF, xz, page
 //     selection and the report; the "disk only" budget of the first design was
 //     4.0 MB without a command line library (0.3 MB) and BTF (0.4 MB).
-const maxBytes = 6_100_000
+const maxBytes = 6_300_000
 
 // forbidden are packages that the crash binary must not link. An exception
 // names the only package that may import it.
