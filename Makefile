@@ -29,7 +29,7 @@ help: ## print this list
 	@echo '                  change its machine; V=1 shows both consoles'
 	@echo '  make bench BENCH="-parts speed -cores 2G -runs 3" picks, BENCH=-write writes docs/performance.md,'
 	@echo '                  MAKEDUMPFILE_SRC=FOLDER is the source of another makedumpfile than Debian'\''s'
-	@echo '  make measure MEASURE="-rows xfs/sid" picks, MEASURE=-write writes docs/reserve.md'
+	@echo '  make measure MEASURE="-rows xfs/sid/packed" picks, MEASURE=-write writes docs/reserve.md'
 
 demo: deps ## crash a real Debian riscv64 kernel and save its memory; start here
 	@go run ./e2e/demo

@@ -20,7 +20,7 @@ const (
 	// kernelWork is slab (7 MiB), stacks, page tables, tables of the network and of
 	// block devices, and what the kernel keeps free for itself, less the part of the
 	// image that is given back when it has started.
-	kernelWork = 35 * mib / 2
+	kernelWork = 16 * mib
 	// acpiWork is what ACPI's interpreter takes of it: 79 MiB were too little where
 	// 85 left 11.
 	acpiWork = 20 * mib

@@ -1,6 +1,7 @@
 package reserve
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -203,5 +204,60 @@ func TestCurrent(t *testing.T) {
 	shrunk.CrashSize = 100 * mib
 	if p := Current(&shrunk, nil); len(p.Why) != 1 || !strings.Contains(p.Why[0], "shrunk") {
 		t.Errorf("shrunk: %+v", p)
+	}
+}
+
+// The model is held to what make measure found: what is recommended works, and is not
+// a quarter too much; what is a step too small for a crash to be saved is called so.
+func TestMeasured(t *testing.T) {
+	const step, most = 4, 1.25
+	text, err := os.ReadFile("testdata/measured.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []struct {
+		Row     string `json:"row"`
+		Minimum uint64 `json:"minimum_mib"`
+		Tries   []struct {
+			MiB   uint64 `json:"mib"`
+			Saved bool   `json:"saved"`
+		} `json:"tries"`
+		Facts Facts `json:"facts"`
+	}
+	if err := json.Unmarshal(text, &rows); err != nil {
+		t.Fatal(err)
+	}
+	if len(rows) < 4 {
+		t.Errorf("%d rows; want 4 or more", len(rows))
+	}
+	for _, row := range rows {
+		r := Recommend(row.Facts)
+		t.Logf("%-24s smallest %d MiB, needed %.1f, recommended %d", row.Row, row.Minimum, float64(r.Needed)/mib, r.Size/mib)
+		if row.Minimum == 0 || row.Facts.Image == 0 || len(row.Facts.Modules) == 0 {
+			t.Errorf("%s: not measured", row.Row)
+		}
+		tried := map[uint64]bool{}
+		for _, x := range row.Tries {
+			tried[x.MiB] = true
+			if x.Saved != (x.MiB >= row.Minimum) {
+				t.Errorf("%s: %d MiB, saved %v; the smallest is %d", row.Row, x.MiB, x.Saved, row.Minimum)
+			}
+		}
+		if !tried[row.Minimum] || !tried[row.Minimum-step] {
+			t.Errorf("%s: both sides of %d MiB were not tried", row.Row, row.Minimum)
+		}
+		smallest := row.Minimum * mib
+		switch {
+		case r.Size < smallest:
+			t.Errorf("%s: recommended %d MiB; %d is the smallest that works", row.Row, r.Size/mib, row.Minimum)
+		case float64(r.Size) > most*float64(smallest):
+			t.Errorf("%s: recommended %d MiB; %d is enough", row.Row, r.Size/mib, row.Minimum)
+		}
+		if r.Enough(smallest - step*mib) {
+			t.Errorf("%s: %d MiB are called enough, and fail", row.Row, row.Minimum-step)
+		}
+		if !r.Enough(r.Size) {
+			t.Errorf("%s: what is recommended is not enough", row.Row)
+		}
 	}
 }

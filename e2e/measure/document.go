@@ -47,11 +47,11 @@ func writeData(path string, all []*found) error {
 // table compares what was found with what the model says.
 func table(all []*found) string {
 	var b strings.Builder
-	b.WriteString("| target | kernel | smallest that works | with 4 MiB less | needed | recommended | more than smallest |\n|---|---|---|---|---|---|---|\n")
+	b.WriteString("| target | kernel | modules | smallest that works | with 4 MiB less | needed | recommended | more than smallest |\n|---|---|---|---|---|---|---|---|\n")
 	for _, f := range all {
 		rec := reserve.Recommend(f.Facts)
-		target, _, _ := strings.Cut(f.Row, "/")
-		fmt.Fprintf(&b, "| %s | %s | %d MiB | %s | %s | %s | %.0f %% |\n", target, f.Kernel, f.Minimum, f.below(),
+		name := append(strings.Split(f.Row, "/"), "", "")
+		fmt.Fprintf(&b, "| %s | %s | %s | %d MiB | %s | %s | %s | %.0f %% |\n", name[0], f.Kernel, name[2], f.Minimum, f.below(),
 			ui.Bytes(rec.Needed), ui.Bytes(rec.Size), (float64(rec.Size>>20)/float64(f.Minimum)-1)*100)
 	}
 	return b.String()

@@ -39,7 +39,7 @@ func (b *measurement) scenario(r row, k *lab.Kernel, name, crashkernel string, d
 		Name: name, Dir: filepath.Join(b.out, strings.ReplaceAll(r.name, "/", "-"), name),
 		Kernel: k, CPUs: 1, MemMiB: memMiB, Crashkernel: crashkernel,
 		Disk: &disk, Programs: []string{b.program[k.Release]}, Steps: steps,
-		Limit: 15 * time.Minute,
+		Files: r.files(k), Limit: 15 * time.Minute,
 	}
 }
 

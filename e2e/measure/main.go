@@ -4,7 +4,7 @@
 // panicroom reserve says. make measure runs it; docs/reserve.md has what it
 // found.
 //
-//	measure [-rows ext4/trixie,xfs/trixie] [-facts] [-write]
+//	measure [-rows ext4/trixie/packed,xfs/sid/packed] [-facts] [-write]
 //
 // What each row found is kept in OUT/measure, so that rows can be measured one
 // after the other; -write puts all that is there into docs/reserve.md and
