@@ -71,6 +71,13 @@ type Recommendation struct {
 // Enough tells whether so much reserved memory is.
 func (r *Recommendation) Enough(reserved uint64) bool { return reserved >= r.Needed }
 
+// EnoughAsked tells whether a value of crashkernel= reserves enough on the machine of
+// the facts, whoever has set it.
+func (r *Recommendation) EnoughAsked(value string) bool {
+	n, err := Size(value, r.Facts.RAM)
+	return err == nil && r.Enough(n)
+}
+
 // Recommend adds up what a panic kernel needs.
 func Recommend(facts Facts) *Recommendation {
 	f := facts.known()

@@ -85,6 +85,17 @@ func TestMonotonous(t *testing.T) {
 	}
 }
 
+func TestEnoughAsked(t *testing.T) {
+	f := facts()
+	f.RAM = 2 << 30
+	r := Recommend(f)
+	for value, want := range map[string]bool{"512M": true, "64M": false, "1G-4G:512M": true, "4G-:512M": false, "auto": false, "": false} {
+		if r.EnoughAsked(value) != want {
+			t.Errorf("EnoughAsked(%q) = %v", value, !want)
+		}
+	}
+}
+
 // What is not known is taken for something usual, not for nothing.
 func TestUnknownFacts(t *testing.T) {
 	if r := Recommend(Facts{}); r.Needed < 90*mib || r.Needed > 160*mib {

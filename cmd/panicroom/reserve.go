@@ -53,7 +53,8 @@ files that the boot loader takes the kernel's command line from: GRUB's, boot
 loader entries, those of u-boot-menu, extlinux.conf.
 
 Nothing is changed without --apply, --undo or --shrink. A crashkernel= that
-somebody else has set stays, unless --size or --replace is given.
+somebody else has set stays, unless --size or --replace is given; if it is too
+little, --apply is refused.
 
 The exit code is 8 if less is reserved than is needed; docs/exit-codes.md has
 the others.`,
@@ -212,11 +213,13 @@ func (r *reserving) write(c *command, answer *reserved) error {
 	if len(p.Used()) == 0 {
 		return ui.Hint(errNoBootLoader, fmt.Sprintf("put %s%s on the kernel's command line where this machine's boot loader has it", bootloader.Parameter, answer.Value))
 	}
-	if len(p.Kept) > 0 {
-		var hints []string
-		for _, k := range p.Kept {
+	var hints []string
+	for _, k := range p.Kept {
+		if !enough(k, answer.Recommendation) {
 			hints = append(hints, fmt.Sprintf("%s has %s%s", k.Path, bootloader.Parameter, strings.Join(k.Values, ", "+bootloader.Parameter)))
 		}
+	}
+	if len(hints) > 0 {
 		return ui.Hint(errForeign, append(hints, "panicroom reserve --apply --replace puts "+answer.Value+" there; --undo brings the other back")...)
 	}
 	if !c.json {
@@ -232,6 +235,11 @@ func (r *reserving) write(c *command, answer *reserved) error {
 	}
 	answer.Applied = true
 	return r.runAll(c, p.Commands())
+}
+
+// enough tells whether values that somebody else has set would do.
+func enough(k bootloader.Kept, rec *reserve.Recommendation) bool {
+	return !slices.ContainsFunc(k.Values, func(v string) bool { return !rec.EnoughAsked(v) })
 }
 
 // runAll runs programs of the boot loaders.
@@ -393,7 +401,11 @@ func (c *command) places(r *reserving, a *reserved) (hints []string) {
 		c.line("boot loader", fmt.Sprintf("%s %s: %s", f.Loader, used, f.Why))
 	}
 	for _, k := range p.Kept {
-		c.line("kept", fmt.Sprintf("%s has %s%s, set by somebody else; --replace changes it", k.Path, bootloader.Parameter, strings.Join(k.Values, ", ")))
+		verdict := "too little: --replace changes it"
+		if enough(k, a.Recommendation) {
+			verdict = "enough"
+		}
+		c.line("kept", fmt.Sprintf("%s has %s%s, set by somebody else: %s", k.Path, bootloader.Parameter, strings.Join(k.Values, ", "), verdict))
 	}
 	for _, n := range p.Notes {
 		c.line("note", n)
@@ -412,8 +424,11 @@ func (c *command) places(r *reserving, a *reserved) (hints []string) {
 			}
 		}
 		return []string{"panicroom reserve --apply writes it, then restart"}
-	case len(p.Kept) > 0:
+	case slices.ContainsFunc(p.Kept, func(k bootloader.Kept) bool { return !enough(k, a.Recommendation) }):
 		return []string{"panicroom reserve --apply --replace, then restart"}
+	case len(p.Kept) > 0:
+		c.line("change", "none")
+		return []string{"restart"}
 	case a.Effective:
 		c.line("change", fmt.Sprintf("none: %s%s is set, and the running kernel has it", bootloader.Parameter, a.Value))
 	default:

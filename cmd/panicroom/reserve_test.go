@@ -135,6 +135,23 @@ func TestReserveApplies(t *testing.T) {
 	}
 }
 
+// What somebody else has set and is enough is no reason to refuse.
+func TestReserveKeepsWhatIsEnough(t *testing.T) {
+	r, c, a, out := reservation(t, "kdump-tools")
+	a.Recommendation.Facts.RAM = 4 << 30
+	r.plans(t, a)
+	if err := r.write(c, a); err != nil {
+		t.Errorf("512 MiB: %v", err)
+	}
+	if err := r.tell(c, a); !strings.Contains(out.String(), "set by somebody else: enough") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	a.Recommendation.Facts.RAM = 1 << 30 // no range has it
+	if err := r.write(c, a); !errors.Is(err, errForeign) {
+		t.Errorf("no range: %v; want %v", err, errForeign)
+	}
+}
+
 func TestReserveWithoutBootLoader(t *testing.T) {
 	r, c, a, _ := reservation(t, "")
 	r.plans(t, a)
