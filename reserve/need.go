@@ -17,10 +17,10 @@ type Addend struct {
 // What the kernel and panicroom take whatever the machine is, measured on riscv64
 // with Debian's 6.12.117 and 7.2.13; docs/reserve.md has the lists of where it goes.
 const (
-	// kernelWork is slab (7 MiB), stacks, page tables, tables of the network and of
-	// block devices, and what the kernel keeps free for itself, less the part of the
-	// image that is given back when it has started.
-	kernelWork = 16 * mib
+	// kernelWork is slab (7 MiB), tables of the start (4), stacks, page tables, and
+	// what the kernel keeps free for itself (2), less the part of the image that is
+	// given back when it has started (3).
+	kernelWork = 12 * mib
 	// acpiWork is what ACPI's interpreter takes of it: 79 MiB were too little where
 	// 85 left 11.
 	acpiWork = 20 * mib
