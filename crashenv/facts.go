@@ -3,6 +3,7 @@ package crashenv
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/panicroom-kdump/panicroom/internal/boot"
 	reservation "github.com/panicroom-kdump/panicroom/reserve"
@@ -18,15 +19,19 @@ func (e *Environment) Facts(f *reservation.Facts, modules fs.FS) error {
 	f.Packed, f.Unpacked, f.Limit = uint64(len(e.Initramfs)), e.Unpacked, e.Plan.MemLimit
 	f.Modules, f.Targets = nil, []reservation.Kind{reservation.Kind(e.Plan.Target.Type)}
 	for _, m := range e.Plan.Modules {
-		in, ok := tree.Lookup(m.Name)
-		if !ok {
-			continue // built in meanwhile; it takes nothing more
+		var size boot.ModuleSize
+		if i := slices.IndexFunc(e.sizes, func(s boot.ModuleSize) bool { return s.Name == m.Name }); i >= 0 {
+			size = e.sizes[i]
+		} else if in, ok := tree.Lookup(m.Name); ok {
+			if size, err = tree.Size(in); err != nil {
+				return err
+			}
 		}
-		size, err := tree.Size(in)
-		if err != nil {
-			return err
+		shipped := size.File
+		if m.Compressed {
+			shipped = size.Packed
 		}
-		f.Modules = append(f.Modules, size)
+		f.Modules = append(f.Modules, reservation.Module{ModuleSize: size, Shipped: shipped})
 	}
 	return nil
 }

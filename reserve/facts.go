@@ -24,6 +24,12 @@ const (
 	SSH       Kind = "ssh"
 )
 
+// Module is a module of the initramfs.
+type Module struct {
+	boot.ModuleSize
+	Shipped uint64 `json:"shipped"` // bytes of its file in the initramfs
+}
+
 // Facts are what the arithmetic starts from, in bytes where nothing else is said.
 // What is zero is not known, and a usual value stands for it.
 type Facts struct {
@@ -32,11 +38,11 @@ type Facts struct {
 
 	Packed   uint64 `json:"packed"`   // the initramfs as it is loaded
 	Unpacked uint64 `json:"unpacked"` // and when the kernel has unpacked it
-	// Modules are loaded one after the other, and stay.
-	Modules []boot.ModuleSize `json:"modules"`
-	Targets []Kind            `json:"targets"`
-	CPUs    int               `json:"cpus"`                // that the panic kernel starts
-	Limit   uint64            `json:"mem_limit,omitempty"` // of saving; 0 is chosen then
+	// Modules are loaded one after the other, and stay; the file of each goes then.
+	Modules []Module `json:"modules"`
+	Targets []Kind   `json:"targets"`
+	CPUs    int      `json:"cpus"`                // that the panic kernel starts
+	Limit   uint64   `json:"mem_limit,omitempty"` // of saving; 0 is chosen then
 
 	// What the panic kernel shares with the running one, or is taken to.
 	SectionRoots  uint64 `json:"section_roots"` // LENGTH(mem_section)
@@ -52,7 +58,7 @@ type Facts struct {
 // the caller's to fill in.
 func OfMachine(m *host.Machine) Facts {
 	f := Facts{
-		Kernel: m.Release, CPUs: 1, PageBytes: m.PageSize, RAM: m.MemTotal,
+		Kernel: m.Release, CPUs: 1, PageBytes: m.PageSize, RAM: memory(m),
 		SectionRoots: number(m.VMCoreInfoText, "LENGTH(mem_section)"),
 		PageStruct:   number(m.VMCoreInfoText, "SIZE(page)"),
 	}
@@ -63,6 +69,16 @@ func OfMachine(m *host.Machine) Facts {
 	// reach.
 	f.BounceBuffers = len(m.CrashRegions()) > 1
 	return f
+}
+
+// memory is how much memory a machine has, with what its kernel keeps for itself:
+// what ranges of crashkernel= are about.
+func memory(m *host.Machine) uint64 {
+	var n uint64
+	for _, r := range m.SystemRAM() {
+		n += r.Size()
+	}
+	return max(n, m.MemTotal)
 }
 
 // number is the number behind "KEY=" in vmcoreinfo, 0 if there is none.
@@ -102,6 +118,6 @@ func (f Facts) known() Facts {
 
 // UsualModules stand for those of a target that is not known: ext4 on a virtio disk,
 // as Debian's 6.12 for riscv64 has it.
-func UsualModules() []boot.ModuleSize {
-	return []boot.ModuleSize{{Name: "ext4", Packed: 735 * kib, File: 6842 * kib, Memory: 8978 * kib, Start: 5974 * kib}}
+func UsualModules() []Module {
+	return []Module{{boot.ModuleSize{Name: "ext4", Packed: 735 * kib, File: 6842 * kib, Memory: 8978 * kib, Start: 5974 * kib}, 735 * kib}}
 }

@@ -3,7 +3,6 @@ package reserve
 import (
 	"fmt"
 
-	"github.com/panicroom-kdump/panicroom/internal/boot"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 )
 
@@ -19,8 +18,8 @@ type Addend struct {
 const (
 	// kernelWork is slab (7 MiB), tables of the start (4), stacks, page tables, and
 	// what the kernel keeps free for itself (2), less the part of the image that is
-	// given back when it has started (3).
-	kernelWork = 12 * mib
+	// given back when it has started (3); 13 with 6.12, 17 with 7.2.
+	kernelWork = 17 * mib
 	// acpiWork is what ACPI's interpreter takes of it: 79 MiB were too little where
 	// 85 left 11.
 	acpiWork = 20 * mib
@@ -87,7 +86,11 @@ func Recommend(facts Facts) *Recommendation {
 		r.Needed += n
 	}
 	add("kernel image", f.Image, "code and data of %s", or(f.Kernel, "the panic kernel"))
-	add("initramfs", f.Unpacked, "unpacked, it stays in memory")
+	stays := f.Unpacked
+	for _, m := range f.Modules {
+		stays -= min(stays, m.Shipped)
+	}
+	add("initramfs", stays, "unpacked, it stays in memory, but for its modules")
 	r.work(f, add)
 	// Page structs are for the reserved memory itself: whole sections, of which it
 	// can touch one more than it fills.
@@ -110,7 +113,8 @@ func Recommend(facts Facts) *Recommendation {
 // unpacked its archive is given back, so that its room counts.
 func Working(facts Facts) uint64 {
 	f := facts.known()
-	return Recommend(facts).Needed - f.Image - f.Unpacked - f.Packed
+	n := Recommend(facts).Needed
+	return n - min(n, f.Image+f.Unpacked+f.Packed)
 }
 
 // Round is the size to recommend for a need, and the slack that is in it.
@@ -153,18 +157,27 @@ func (r *Recommendation) work(f Facts, add func(string, uint64, string, ...any))
 }
 
 // phases are what happens one after the other, and needs memory that is given back.
+// The initramfs counts without the files of modules, and all modules as loaded, so a
+// phase has the files that are still there, less what is not loaded yet.
 func phases(f Facts) []Addend {
-	list := []Addend{{"unpacking", f.Packed, "the initramfs as it was loaded, until it is unpacked"}}
-	var largest boot.ModuleSize
-	cost := func(m boot.ModuleSize) uint64 { return m.File + m.Start }
+	var files, later uint64
 	for _, m := range f.Modules {
-		if cost(m) > cost(largest) {
-			largest = m
-		}
+		files += m.Shipped
+		later += m.Memory
 	}
-	if largest.Name != "" {
-		list = append(list, Addend{"loading " + largest.Name, cost(largest) + supervisorWork,
-			fmt.Sprintf("its file (%s), to start it (%s), and panicroom", ui.Bytes(largest.File), ui.Bytes(largest.Start))})
+	less := func(n, by uint64) uint64 { return n - min(n, by) }
+	list := []Addend{{"unpacking", less(f.Packed+files, later), "the initramfs as it was loaded, until it is unpacked"}}
+	var worst Addend
+	for _, m := range f.Modules {
+		later -= m.Memory
+		if n := less(files+m.File+m.Start+supervisorWork, later); n > worst.Bytes {
+			worst = Addend{"loading " + m.Name, n, fmt.Sprintf("files of modules (%s), this one's unpacked (%s), to start it (%s), and panicroom",
+				ui.Bytes(files), ui.Bytes(m.File), ui.Bytes(m.Start))}
+		}
+		files -= m.Shipped
+	}
+	if len(f.Modules) > 0 {
+		list = append(list, worst)
 	}
 	save := uint64(saveWork)
 	why := "PID 1, the one that saves, the report, and buffers of the target"

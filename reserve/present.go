@@ -30,7 +30,7 @@ func Current(m *host.Machine, log []string) *Present {
 	case m.NoKexec:
 		say(fmt.Sprintf("kernel %s was built without CONFIG_KEXEC or CONFIG_CRASH_DUMP", m.Release), "boot a kernel with CONFIG_KEXEC=y and CONFIG_CRASH_DUMP=y; Debian's has both")
 	case p.Size > 0:
-		if asked, err := Size(p.Asked, m.MemTotal); p.Asked != "" && err == nil && asked > p.Size {
+		if asked, err := Size(p.Asked, memory(m)); p.Asked != "" && err == nil && asked > p.Size {
 			say(fmt.Sprintf("crashkernel=%s asked for %s, of which %s are left: it was shrunk", p.Asked, ui.Bytes(asked), ui.Bytes(p.Size)))
 		}
 	case p.Asked == "":
@@ -46,11 +46,11 @@ func Current(m *host.Machine, log []string) *Present {
 		if len(p.Why) > 0 {
 			break
 		}
-		switch asked, err := Size(p.Asked, m.MemTotal); {
+		switch asked, err := Size(p.Asked, memory(m)); {
 		case err != nil:
 			say(err.Error(), "panicroom reserve --apply --replace sets one that it takes")
 		case asked == 0:
-			say(fmt.Sprintf("crashkernel=%s has no range for a machine with %s", p.Asked, ui.Bytes(m.MemTotal)), "panicroom reserve --apply --replace sets a size for this machine")
+			say(fmt.Sprintf("crashkernel=%s has no range for a machine with %s", p.Asked, ui.Bytes(memory(m))), "panicroom reserve --apply --replace sets a size for this machine")
 		default:
 			say(fmt.Sprintf("the kernel did not reserve crashkernel=%s, and its log does not say why, or not any more", p.Asked), "see the log of its start: journalctl -k -b | grep -i crashkernel")
 		}

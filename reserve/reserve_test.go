@@ -25,7 +25,11 @@ func recorded(t *testing.T, name string) *host.Machine {
 func facts() Facts {
 	return Facts{
 		Kernel: "6.12.117", Image: 30 * mib, Packed: 4 * mib, Unpacked: 13 * mib, CPUs: 1,
-		Modules: []boot.ModuleSize{{Name: "small", File: mib, Memory: mib, Start: mib}, {Name: "large", File: 20 * mib, Memory: 5 * mib, Start: 10 * mib}},
+		Modules: []Module{
+			{boot.ModuleSize{Name: "small", File: mib, Memory: mib, Start: mib}, mib},
+			{boot.ModuleSize{Name: "large", File: 20 * mib, Memory: 5 * mib, Start: 10 * mib}, 2 * mib},
+			{boot.ModuleSize{Name: "last", File: mib, Memory: mib, Start: mib}, mib},
+		},
 		Targets: []Kind{Ext4}, SectionRoots: 4 << 20, SectionBytes: 128 * mib, PageBytes: 4096, PageStruct: 64,
 	}
 }
@@ -44,7 +48,7 @@ func TestSum(t *testing.T) {
 		t.Errorf("sum %d, needed %d, slack %d, recommended %d", sum, r.Needed, r.Slack.Bytes, r.Size)
 	}
 	peak := r.Addends[slices.IndexFunc(r.Addends, func(a Addend) bool { return strings.HasPrefix(a.Name, "peak") })]
-	if peak.Name != "peak: loading large" || peak.Bytes != 30*mib+supervisorWork {
+	if peak.Name != "peak: loading large" || peak.Bytes != (2+1+20+10-1)*mib+supervisorWork {
 		t.Errorf("the peak is %+v", peak)
 	}
 	if !r.Enough(r.Needed) || r.Enough(r.Needed-1) || !r.Enough(r.Size) {
@@ -63,8 +67,10 @@ func TestMonotonous(t *testing.T) {
 		"image":    func(f *Facts) { f.Image += mib },
 		"unpacked": func(f *Facts) { f.Unpacked += mib },
 		"packed":   func(f *Facts) { f.Packed += 100 * mib },
+		"start":    func(f *Facts) { f.Modules[1].Start += mib },
 		"file":     func(f *Facts) { f.Modules[1].File += mib },
 		"memory":   func(f *Facts) { f.Modules[0].Memory += mib },
+		"shipped":  func(f *Facts) { f.Modules[1].Shipped += mib; f.Unpacked += mib },
 		"CPUs":     func(f *Facts) { f.CPUs = 2 },
 		"ACPI":     func(f *Facts) { f.ACPI = true },
 		"bounce":   func(f *Facts) { f.BounceBuffers = true },

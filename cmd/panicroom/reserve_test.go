@@ -31,7 +31,7 @@ func reservation(t *testing.T, loader string) (*reserving, *command, *reserved, 
 	c := &command{stdout: out, stderr: out}
 	r := &reserving{filesystem: root, store: filepath.Join(t.TempDir(), "store")}
 	rec := reserve.Recommend(reserve.Facts{Kernel: "6.12.117+deb13-riscv64", Image: 31895552, Packed: 4 << 20, Unpacked: 13 << 20, CPUs: 2,
-		Modules: []boot.ModuleSize{{Name: "a_module_with_quite_a_name", File: 20 << 20, Memory: 5 << 20, Start: 3 << 20}}, ACPI: true})
+		Modules: []reserve.Module{{ModuleSize: boot.ModuleSize{Name: "a_module_with_quite_a_name", File: 20 << 20, Memory: 5 << 20, Start: 3 << 20}}}, ACPI: true})
 	m, err := host.Read(os.DirFS("../../load/testdata/machines/virt-6.12-none-1g"), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -11,8 +11,8 @@ import (
 // ModuleSize is how much memory a module takes, in bytes.
 type ModuleSize struct {
 	Name string `json:"name"`
-	// Packed is its file as the distribution made it. File is that file unpacked,
-	// which is in memory while the module is loaded; the other is given back before.
+	// Packed is its file as the distribution made it, 0 if unknown. File is that file
+	// unpacked, which is in memory while the module is loaded.
 	Packed uint64 `json:"packed"`
 	File   uint64 `json:"file"`
 	// Memory is what stays: its sections but those that are only for the start, and
@@ -42,11 +42,22 @@ func (t *ModuleTree) Size(m Module) (ModuleSize, error) {
 	if err != nil {
 		return ModuleSize{}, err
 	}
+	s, err := MeasureModule(m.Name, data)
+	if err != nil {
+		return ModuleSize{}, fmt.Errorf("%s: %w", m.Path, err)
+	}
+	s.Packed = uint64(len(packed))
+	return s, nil
+}
+
+// MeasureModule is [ModuleTree.Size] of a module that is unpacked already; Packed
+// is not known then.
+func MeasureModule(name string, data []byte) (ModuleSize, error) {
 	s, err := moduleSize(data)
 	if err != nil {
-		return ModuleSize{}, fmt.Errorf("module %s: %s: %w", m.Name, m.Path, err)
+		return ModuleSize{}, fmt.Errorf("module %s: %w", name, err)
 	}
-	s.Name, s.Packed = m.Name, uint64(len(packed))
+	s.Name = name
 	return s, nil
 }
 
