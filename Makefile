@@ -20,7 +20,7 @@ export OUT ?= $(CURDIR)/out
 # Two machines at a time; RUN=TestMatrix/trixie/sv57 runs only what matches.
 E2E = go test -tags e2e -count=1 -p 1 -parallel 2 $(if $(RUN),-v -run '$(RUN)')
 
-.PHONY: help demo test test-full unit e2e peers kernels lint fuzz compare bench build deps clean
+.PHONY: help demo test test-full unit e2e peers kernels lint fuzz compare bench measure build deps clean
 
 help: ## print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,7 @@ help: ## print this list
 	@echo '                  change its machine; V=1 shows both consoles'
 	@echo '  make bench BENCH="-parts speed -cores 2G -runs 3" picks, BENCH=-write writes docs/performance.md,'
 	@echo '                  MAKEDUMPFILE_SRC=FOLDER is the source of another makedumpfile than Debian'\''s'
+	@echo '  make measure MEASURE="-rows xfs/sid/packed" picks, MEASURE=-write writes docs/reserve.md'
 
 demo: deps ## crash a real Debian riscv64 kernel and save its memory; start here
 	@go run ./e2e/demo
@@ -65,6 +66,10 @@ compare: deps ## the same crash with the stock tools, side by side
 bench: deps ## speed, size and memory beside makedumpfile, as ratios (an hour or two on a quiet machine)
 	@scripts/prerequisites bench
 	@go run ./e2e/bench $(BENCH)
+
+measure: deps ## the smallest crashkernel= for each kind of target, by bisection (half an hour)
+	@scripts/prerequisites measure
+	@go run ./e2e/measure $(MEASURE)
 
 build: ## bin/panicroom for this machine and bin/panicroom-riscv64
 	$(BUILD) -o bin/panicroom ./cmd/panicroom

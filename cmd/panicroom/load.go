@@ -18,6 +18,7 @@ import (
 	"github.com/panicroom-kdump/panicroom/internal/host"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
+	"github.com/panicroom-kdump/panicroom/reserve"
 )
 
 // loading is the flags of load.
@@ -50,8 +51,8 @@ type loading struct {
 
 // loadingTest is flags that only tests need; they are hidden.
 type loadingTest struct {
-	firmware, noDTB, raw, corrupt bool
-	die                           string
+	firmware, noDTB, raw, corrupt, cramped bool
+	die                                    string
 }
 
 func newLoad(c *command) *cobra.Command { return (&loading{root: os.DirFS("/")}).command(c) }
@@ -146,7 +147,8 @@ insists on one.
 	f.BoolVar(&l.test.raw, "test-raw", false, "for tests: also save a literal copy of /proc/vmcore")
 	f.StringVar(&l.test.die, "test-die", "", "for tests: PHASE:HOW the crash environment shall misbehave")
 	f.BoolVar(&l.test.corrupt, "test-corrupt", false, "for tests: pack /init with a byte more than was planned")
-	for _, name := range []string{"test-include-firmware", "test-omit-dtb", "test-raw", "test-die", "test-corrupt"} {
+	f.BoolVar(&l.test.cramped, "test-cramped", false, "for tests: load where there is no memory to work with")
+	for _, name := range []string{"test-include-firmware", "test-omit-dtb", "test-raw", "test-die", "test-corrupt", "test-cramped"} {
 		if err := f.MarkHidden(name); err != nil {
 			panic(err) // the name is not a flag
 		}
@@ -233,6 +235,14 @@ func (l *loading) run(ctx context.Context, c *command) error {
 		opts.Unpacked = env.Unpacked
 		opts.Environment = &env.Seal
 		opts.Append = strings.TrimSpace(crashenv.String(env.Cmdline) + " " + opts.Append)
+		facts, err := l.facts(machine, kernel, env)
+		if err != nil {
+			return err
+		}
+		opts.WorkingMemory = reserve.Working(facts)
+	}
+	if l.test.cramped {
+		opts.WorkingMemory = 1
 	}
 	with := ""
 	if env != nil {
@@ -352,9 +362,9 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 	if release == "" {
 		release = m.Release
 	}
-	modules := l.modules
-	if modules == "" {
-		modules = filepath.Join("/lib/modules", release)
+	given := l.modules != ""
+	if !given {
+		l.modules = filepath.Join("/lib/modules", release)
 	}
 	// Goes when crashenv.Options has the other end.
 	if l.failed != "" && l.failed != l.final {
@@ -363,7 +373,7 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 	opts := crashenv.Options{
 		Dir:     dir,
 		Release: release,
-		Modules: os.DirFS(modules),
+		Modules: os.DirFS(l.modules),
 		Level:   l.level,
 
 		Form:     l.form,
@@ -375,10 +385,17 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 		opts.Test = &crashenv.Test{Raw: l.test.raw, Die: l.test.die, Corrupt: l.test.corrupt}
 	}
 	env, err := crashenv.Build(ctx, opts)
-	if errors.Is(err, fs.ErrNotExist) && l.modules == "" {
-		return nil, ui.Hint(err, "the modules of the panic kernel belong into "+modules+"; or name their directory with --modules")
+	if errors.Is(err, fs.ErrNotExist) && !given {
+		return nil, ui.Hint(err, "the modules of the panic kernel belong into "+l.modules+"; or name their directory with --modules")
 	}
 	return env, err
+}
+
+// facts are what decides how much memory the panic kernel needs.
+func (l *loading) facts(m *host.Machine, kernel *load.Kernel, env *crashenv.Environment) (reserve.Facts, error) {
+	f := reserve.OfMachine(m)
+	f.Kernel, f.Image, f.ACPI, f.CPUs = env.Plan.Release, kernel.Image.ImageSize, load.FromACPI(m), l.cpus
+	return f, env.Facts(&f, os.DirFS(l.modules))
 }
 
 // loaded is what load says to programs.

@@ -21,15 +21,16 @@ var floors = map[string]int{
 	"internal/getopt":   0,
 	"internal/house":    0,
 
-	"vmcore":             1,
-	"internal/host":      1,
-	"internal/kimage":    1,
-	"internal/boot":      1,
-	"internal/device":    1,
-	"internal/seal":      1,
-	"internal/kexecline": 1,
-	"internal/dumpline":  1,
-	"internal/config":    1,
+	"vmcore":              1,
+	"internal/host":       1,
+	"internal/kimage":     1,
+	"internal/boot":       1,
+	"internal/device":     1,
+	"internal/seal":       1,
+	"internal/kexecline":  1,
+	"internal/dumpline":   1,
+	"internal/bootloader": 1,
+	"internal/config":     1,
 
 	"internal/getopt/getopttest": 1,
 
@@ -41,7 +42,8 @@ var floors = map[string]int{
 	"target/targettest": 3,
 	"vmcore/vmcoretest": 3,
 
-	"report": 3,
+	"report":  3,
+	"reserve": 3,
 
 	"kernel/kerneltest": 4,
 
@@ -72,6 +74,8 @@ var edges = []struct{ from, to, because string }{
 	{"internal/config", "internal/ui", "sizes as people write them"},
 	{"internal/host", "internal/fdt", "the firmware's reserved memory stands in the device tree"},
 	{"internal/seal", "internal/fdt", "the seal lies in /chosen of the panic kernel's device tree"},
+	{"internal/bootloader", "internal/sys", "a file that is replaced keeps its owner"},
+	{"internal/bootloader", "internal/ui", "hints in errors"},
 	{"internal/device", "internal/sys", "uevents, device numbers, finit_module"},
 
 	{"kernel", "vmcore", "a dead kernel is seen through its dump"},
@@ -97,6 +101,10 @@ var edges = []struct{ from, to, because string }{
 	{"after", "internal/sys", "who owns a hook, ending it and what it started, a lock"},
 	{"after", "internal/ui", "sizes in words"},
 
+	{"reserve", "internal/host", "the sum begins with facts of the machine"},
+	{"reserve", "internal/boot", "what modules take"},
+	{"reserve", "internal/ui", "quantities in reasons"},
+	{"load", "reserve", "whether there is room is the same arithmetic as how much to reserve"},
 	{"load", "internal/sys", "kexec_load"},
 	{"load", "internal/ui", "hints in errors"},
 	{"load", "internal/fdt", "the panic kernel gets an edited device tree"},
@@ -120,10 +128,13 @@ var edges = []struct{ from, to, because string }{
 	{"crashenv", "kernel", "layouts are resolved on the healthy machine and used after the crash"},
 	{"crashenv", "target", "crash half writes the dump there"},
 	{"crashenv", "capture", "crash half saves the memory"},
+	{"crashenv", "reserve", "host half knows what the environment needs"},
 	{"crashenv", "report", "crash half leaves a report beside the dump"},
 
 	{"cmd/panicroom", "internal/sys", "version and machine of the command itself"},
 	{"cmd/panicroom", "internal/ui", "every word to a person or a pipe"},
+	{"cmd/panicroom", "reserve", "reserve recommends; load refuses what is too small"},
+	{"cmd/panicroom", "internal/bootloader", "reserve puts crashkernel= where it is read from"},
 	{"cmd/panicroom", "internal/kexecline", "called as kexec, it reads the command lines of kexec-tools"},
 	{"cmd/panicroom", "internal/dumpline", "called as makedumpfile, it reads the command lines of makedumpfile"},
 	{"cmd/panicroom", "internal/host", "load reads the machine"},

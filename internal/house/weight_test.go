@@ -24,6 +24,9 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 //   - 9.5 MB: net/http with TLS for the webhook, 3 MB (2.1 of them TLS), which targets
 //     of other machines need next; the configuration, list and what is done after a
 //     crash, 0.4 MB. Packed it is 1.4 MB more. Measured 9.437 MB.
+//   - 6.3 MB: how much memory to reserve and why, what modules take (from their ELF
+//     headers), and the files of boot loaders, edited, compared and put back. All of
+//     it is of the running system, but there is one binary. Measured 6.292 MB.
 //   - 6.1 MB: the walk to what a report needs (--level report, and first when room
 //     is short), free lists, LZMA into the kernel's own memory, the panic kernel's
 //     configuration; one step of the file. Measured 6.095 MB.
@@ -43,7 +46,7 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 //   - 4.5 MB: cobra, encoding/json, kdump formats with zstd, BTF, xz, page
 //     selection and the report; the "disk only" budget of the first design was
 //     4.0 MB without a command line library (0.3 MB) and BTF (0.4 MB).
-const maxBytes = 9_500_000
+const maxBytes = 9_800_000
 
 // forbidden are packages that the crash binary must not link. An exception
 // names the only package that may import it.

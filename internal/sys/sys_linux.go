@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"syscall"
@@ -86,6 +87,18 @@ func StatFS(path string) (FSInfo, error) {
 	}
 	bs := uint64(s.Bsize)
 	return FSInfo{Total: s.Blocks * bs, Available: s.Bavail * bs, Free: s.Bfree * bs, Block: bs, Magic: int64(s.Type)}, nil
+}
+
+// TakeOwner gives a file the owner and group of another one, where they differ.
+func TakeOwner(f, like *os.File) error {
+	var is, want unix.Stat_t
+	if err := errors.Join(unix.Fstat(int(f.Fd()), &is), unix.Fstat(int(like.Fd()), &want)); err != nil {
+		return &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	if is.Uid == want.Uid && is.Gid == want.Gid {
+		return nil
+	}
+	return f.Chown(int(want.Uid), int(want.Gid))
 }
 
 // KernelRelease is the release field of uname(2), like "6.12.107+deb13-riscv64".

@@ -33,6 +33,7 @@ func Reboot(RebootCommand) error                         { return ErrNotSupporte
 func Sync()                                              {}
 func SyncFS(*os.File) error                              { return ErrNotSupportedOnOS }
 func StatFS(string) (FSInfo, error)                      { return FSInfo{}, ErrNotSupportedOnOS }
+func TakeOwner(_, _ *os.File) error                      { return ErrNotSupportedOnOS }
 func KernelRelease() (string, error)                     { return "", ErrNotSupportedOnOS }
 func UeventSocket() (*os.File, error)                    { return nil, ErrNotSupportedOnOS }
 func SetWatchdogTimeout(*os.File, int) (int, error)      { return 0, ErrNotSupportedOnOS }
@@ -50,6 +51,7 @@ func Allocated(info fs.FileInfo) uint64                  { return uint64(max(0, 
 // KernelLog is documented in the files for Linux.
 type KernelLog struct{}
 
+func ReadKernelLog(int) ([]string, error) { return nil, ErrNotSupportedOnOS }
 func OpenKernelLog() (*KernelLog, error)  { return nil, ErrNotSupportedOnOS }
 func (*KernelLog) New(limit int) []string { return nil }
 func (*KernelLog) Close() error           { return nil }
