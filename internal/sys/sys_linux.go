@@ -44,6 +44,18 @@ func Unmount(target string) error {
 	return os.NewSyscallError("umount", unix.Unmount(target, 0))
 }
 
+// SwitchRoot makes the filesystem that is mounted at dir the root, also of the
+// calling process. What was mounted below the old root is out of sight.
+func SwitchRoot(dir string) error {
+	if err := os.Chdir(dir); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return os.NewSyscallError("mount", err)
+	}
+	return os.NewSyscallError("chroot", unix.Chroot("."))
+}
+
 // FinitModule calls finit_module(2). compressed sets
 // MODULE_INIT_COMPRESSED_FILE: the kernel unpacks the file itself, if it was
 // built with MODULE_DECOMPRESS for the codec of the file.
