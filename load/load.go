@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"github.com/panicroom-kdump/panicroom/internal/fdt"
 	"github.com/panicroom-kdump/panicroom/internal/host"
@@ -61,6 +62,9 @@ type Options struct {
 	// Within is the memory that everything must be loaded into, beside all
 	// other rules; nil if they are enough. Nothing is moved for its sake.
 	Within *host.Range
+
+	// Warnings are of what was made for this load; they are kept with the plan.
+	Warnings []string
 
 	Test TestOptions
 }
@@ -115,8 +119,9 @@ func Make(m *host.Machine, kernel *Kernel, initramfs []byte, opts *Options) (*Pl
 	image := kernel.Image
 	p := &Plan{
 		Arch: m.Arch, Release: m.Release, Purpose: ForCrash,
-		Kernel: KernelInfo{Path: kernel.Path, Form: kernel.form(), Banner: image.Banner, FileSize: image.FileSize, ImageSize: image.ImageSize},
+		Kernel: KernelInfo{Path: kernel.Path, Form: kernel.form(), Banner: image.Banner, FileSize: image.FileSize, ImageSize: image.ImageSize, Modified: kernel.Modified},
 	}
+	p.Warnings = slices.Clone(opts.Warnings)
 	p.LoadsLeft = m.LimitPanic
 	if opts.Purpose != "" {
 		p.Purpose = opts.Purpose

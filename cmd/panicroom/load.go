@@ -233,6 +233,7 @@ func (l *loading) run(ctx context.Context, c *command) error {
 		}
 		initramfs = env.Initramfs
 		opts.Unpacked = env.Unpacked
+		opts.Warnings = env.Missing
 		opts.Environment = &env.Seal
 		opts.Append = strings.TrimSpace(crashenv.String(env.Cmdline) + " " + opts.Append)
 		facts, err := l.facts(machine, kernel, env)
@@ -253,9 +254,6 @@ func (l *loading) run(ctx context.Context, c *command) error {
 	plan, err := l.load(c, machine, kernel, initramfs, opts)
 	if err != nil {
 		return err
-	}
-	if env != nil {
-		plan.Warnings = append(plan.Warnings, env.Missing...)
 	}
 	return l.say(c, plan, env)
 }
