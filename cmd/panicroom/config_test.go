@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/panicroom-kdump/panicroom/crashenv"
 	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/load"
+	"github.com/panicroom-kdump/panicroom/status"
 	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
@@ -169,7 +171,8 @@ func TestStatusTellsOfConfiguration(t *testing.T) {
 	var out bytes.Buffer
 	c := &command{stdout: &out}
 	_, wrong := config.Load(configured(t, "x = 1\n"))
-	if err := c.status(&load.Status{}, wrong); err == nil || !strings.Contains(out.String(), "\nconfiguration  ") || !strings.Contains(out.String(), ":1:1: unknown key x") {
+	f := &status.Facts{Root: fstest.MapFS{}, ConfigErr: wrong, Load: &load.Status{}}
+	if err := c.status(f, status.Check(f)); err == nil || !strings.Contains(out.String(), "warning  configuration  ") || !strings.Contains(strings.Join(strings.Fields(out.String()), " "), ":1:1: unknown key x") {
 		t.Errorf("%v, %q", err, out.String())
 	}
 }

@@ -52,6 +52,8 @@ var floors = map[string]int{
 	"capture": 4,
 
 	"crashenv": 5,
+	"setup":    4,
+	"status":   5,
 	"after":    5,
 
 	"cmd/panicroom": 6,
@@ -96,15 +98,15 @@ var edges = []struct{ from, to, because string }{
 
 	{"report", "kernel", "a report is opinions over what kernel answers"},
 
+	{"reserve", "internal/host", "the sum begins with facts of the machine"},
+	{"reserve", "internal/boot", "what modules take"},
+	{"reserve", "internal/ui", "quantities in reasons"},
+	{"load", "reserve", "whether there is room is the same arithmetic as how much to reserve"},
 	{"after", "saved", "which crashes there are"},
 	{"after", "internal/config", "hooks, the webhook, how many crashes stay"},
 	{"after", "internal/sys", "who owns a hook, ending it and what it started, a lock"},
 	{"after", "internal/ui", "sizes in words"},
 
-	{"reserve", "internal/host", "the sum begins with facts of the machine"},
-	{"reserve", "internal/boot", "what modules take"},
-	{"reserve", "internal/ui", "quantities in reasons"},
-	{"load", "reserve", "whether there is room is the same arithmetic as how much to reserve"},
 	{"load", "internal/sys", "kexec_load"},
 	{"load", "internal/ui", "hints in errors"},
 	{"load", "internal/fdt", "the panic kernel gets an edited device tree"},
@@ -131,6 +133,18 @@ var edges = []struct{ from, to, because string }{
 	{"crashenv", "reserve", "host half knows what the environment needs"},
 	{"crashenv", "report", "crash half leaves a report beside the dump"},
 
+	{"setup", "internal/ui", "hints in errors"},
+	{"setup", "internal/config", "what is set up depends on the targets"},
+	{"status", "internal/ui", "sizes in words, hints in errors"},
+	{"status", "internal/sys", "free space of targets"},
+	{"status", "internal/config", "the targets, and what a dump has"},
+	{"status", "internal/host", "how many loads are left"},
+	{"status", "load", "what is loaded and whether it is still right"},
+	{"status", "saved", "the last crash"},
+	{"status", "setup", "what setup would have made"},
+
+	{"cmd/panicroom", "setup", "setup; status asks systemd"},
+	{"cmd/panicroom", "status", "status"},
 	{"cmd/panicroom", "internal/sys", "version and machine of the command itself"},
 	{"cmd/panicroom", "internal/ui", "every word to a person or a pipe"},
 	{"cmd/panicroom", "reserve", "reserve recommends; load refuses what is too small"},
@@ -168,6 +182,7 @@ var foreign = []struct{ module, from, because string }{
 	{"github.com/klauspost/compress", "internal/kimage", "kernel images in zstd"},
 	{"github.com/pierrec/lz4/v4", "internal/kimage", "kernel images in lz4's modern frame"},
 	{"github.com/anchore/go-lzo", "internal/kimage", "kernel images in lzo; the container around the blocks is read here"},
+	{"golang.org/x/crypto/ssh", "setup", "key pairs in the form of OpenSSH"},
 	{"github.com/google/go-cmp", "test", "differences that can be read"},
 	{"github.com/google/go-cmp", "internal/getopt/getopttest", "differences that can be read; only tests import it"},
 	{"github.com/klauspost/compress", "test", "dumps made by hand; the referee of our zstd encoder"},

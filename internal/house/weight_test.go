@@ -21,6 +21,8 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 // of the panic room twice over while the initramfs is unpacked, once after.
 // Whoever raises it says here what for:
 //
+//   - 9.9 MB: setup and status, 0.15 MB, and key pairs as OpenSSH has them
+//     (x/crypto/ssh, 0.1 MB so far), which targets by SSH link anyway. Measured 9.83 MB.
 //   - 9.5 MB: net/http with TLS for the webhook, 3 MB (2.1 of them TLS), which targets
 //     of other machines need next; the configuration, list and what is done after a
 //     crash, 0.4 MB. Packed it is 1.4 MB more. Measured 9.437 MB.
@@ -46,7 +48,7 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 //   - 4.5 MB: cobra, encoding/json, kdump formats with zstd, BTF, xz, page
 //     selection and the report; the "disk only" budget of the first design was
 //     4.0 MB without a command line library (0.3 MB) and BTF (0.4 MB).
-const maxBytes = 9_800_000
+const maxBytes = 9_900_000
 
 // forbidden are packages that the crash binary must not link. An exception
 // names the only package that may import it.
