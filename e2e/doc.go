@@ -29,6 +29,10 @@
 //     stays.
 //   - TestReserve: a reservation is shrunk, and then a crash is saved whole; a boot
 //     loader's file is edited and put back.
+//   - TestSystem: a Debian root filesystem with systemd, through U-Boot: the package is
+//     installed and set up, the machine crashes, comes back, gets a newer kernel, crashes
+//     again; in full runs, and by make system.
+//   - TestSoak: so many crashes in a row; by make soak only.
 //   - TestTargetFails: a target that is missing, full or read-only after the
 //     crash.
 //   - TestCutDumps: what was written until a disk was full, read by libkdumpfile;

@@ -24,6 +24,13 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) == 2 && os.Args[1] == script.Agent {
+		if err := serve(); err != nil {
+			fmt.Fprintln(os.Stderr, "guest:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "guest: only to be run as the first process of a machine made for tests")
 		os.Exit(2)
@@ -68,6 +75,9 @@ func (g *guest) play() error {
 		return err
 	}
 	defer ue.close()
+	if g.script.Root != nil {
+		return g.handOver(ue)
+	}
 	// Every guest of this lab that has a port has it on PCI, built in; a crash
 	// kernel has none.
 	if _, err := os.Stat("/sys/class/virtio-ports"); err == nil && g.script.Prefix == "" {
