@@ -20,7 +20,12 @@ export OUT ?= $(CURDIR)/out
 # Two machines at a time; RUN=TestMatrix/trixie/sv57 runs only what matches.
 E2E = go test -tags e2e -count=1 -p 1 -parallel 2 $(if $(RUN),-v -run '$(RUN)')
 
-.PHONY: help demo test test-full unit e2e peers kernels lint fuzz compare bench build deps clean
+# The architecture of packages, as Go names it; this machine's if it is empty.
+ARCH ?=
+# How many crashes make soak makes.
+N ?= 50
+
+.PHONY: help demo test test-full unit e2e system soak peers kernels lint fuzz compare bench measure build deb rpm deb-lint deps clean
 
 help: ## print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +34,7 @@ help: ## print this list
 	@echo '                  change its machine; V=1 shows both consoles'
 	@echo '  make bench BENCH="-parts speed -cores 2G -runs 3" picks, BENCH=-write writes docs/performance.md,'
 	@echo '                  MAKEDUMPFILE_SRC=FOLDER is the source of another makedumpfile than Debian'\''s'
+	@echo '  make measure MEASURE="-rows xfs/sid/packed" picks, MEASURE=-write writes docs/reserve.md'
 
 demo: deps ## crash a real Debian riscv64 kernel and save its memory; start here
 	@go run ./e2e/demo
@@ -36,6 +42,7 @@ demo: deps ## crash a real Debian riscv64 kernel and save its memory; start here
 test: peers unit e2e ## all unit tests, and real kernels crashed in QEMU (15 minutes)
 
 test-full: kernels ## all of it: every cell, form and reader (hours; make kernels once)
+	@scripts/prerequisites system
 	PANICROOM_FULL=1 go test -timeout 2h ./...
 	PANICROOM_FULL=1 $(E2E) -timeout 6h ./e2e/...
 
@@ -44,6 +51,14 @@ unit: ## unit tests only; they run anywhere
 
 e2e: peers ## real kernels only; RUN=TestMatrix/trixie/sv57 picks, V=1 shows the consoles
 	$(E2E) -timeout 60m ./e2e/...
+
+system: deps ## the service on a real Debian root in QEMU: install, setup, crash, update (an hour; once as root)
+	@scripts/prerequisites system
+	PANICROOM_SYSTEM=1 $(E2E) -timeout 3h -v -run 'TestSystem$$' ./e2e/
+
+soak: deps ## N crashes in a row on one machine, without a person (50 take a day)
+	@scripts/prerequisites system
+	PANICROOM_SYSTEM=1 N=$(N) $(E2E) -timeout 0 -v -run 'TestSoak$$' ./e2e/
 
 # What compresses kernels, and unpacks what we compress.
 peers: deps
@@ -66,9 +81,25 @@ bench: deps ## speed, size and memory beside makedumpfile, as ratios (an hour or
 	@scripts/prerequisites bench
 	@go run ./e2e/bench $(BENCH)
 
+measure: deps ## the smallest crashkernel= for each kind of target, by bisection (half an hour)
+	@scripts/prerequisites measure
+	@go run ./e2e/measure $(MEASURE)
+
 build: ## bin/panicroom for this machine and bin/panicroom-riscv64
 	$(BUILD) -o bin/panicroom ./cmd/panicroom
 	GOOS=linux GOARCH=riscv64 $(BUILD) -o bin/panicroom-riscv64 ./cmd/panicroom
+
+deb: ## a Debian package in out/; ARCH=riscv64 is for another machine
+	@scripts/package deb $(ARCH)
+
+rpm: ## an RPM package in out/
+	@scripts/package rpm $(ARCH)
+
+deb-lint: ## what lintian says of the Debian package
+	@scripts/prerequisites lintian
+	@rm -f $(OUT)/panicroom_*.deb
+	@scripts/package deb $(ARCH)
+	lintian --fail-on error,warning --profile debian --tag-display-limit 0 $(OUT)/panicroom_*.deb
 
 deps: ## install with apt what is missing: QEMU, e2fsprogs, ...
 	@scripts/prerequisites

@@ -71,6 +71,8 @@ type Environment struct {
 	Cmdline []Param
 	// Missing tells what could not be found and may not be needed, for people.
 	Missing []string
+
+	sizes []boot.ModuleSize // of modules that were unpacked
 }
 
 // TargetError is the error of a directory that cannot be a target.
@@ -384,6 +386,14 @@ func (b *builder) pack() error {
 		data, compressed, err := b.tree.Read(m, codec)
 		if err != nil {
 			return fmt.Errorf("module %s: %w", m.Name, err)
+		}
+		if !compressed {
+			// Unpacking is slow, so what it shows is kept for Facts.
+			size, err := boot.MeasureModule(m.Name, data)
+			if err != nil {
+				return err
+			}
+			b.env.sizes = append(b.env.sizes, size)
 		}
 		pm := Module{Name: m.Name, File: path.Join(moduleDir, m.Name+".ko"), Compressed: compressed, Optional: m.Soft}
 		if compressed {

@@ -6,8 +6,8 @@
 //
 // runs one. What a run leaves is below out/e2e (OUT moves it): the console,
 // the guest's events, and after a failure its disk. Packages below: lab makes
-// the machines, guest is what runs in them, demo, compare and bench are for
-// people.
+// the machines, guest is what runs in them, demo, compare, bench and
+// measure are for people.
 //
 //   - TestLab: the machines themselves.
 //   - TestMatrix: kernel (a suite of Debian), paging mode, harts, and the one
@@ -27,6 +27,12 @@
 //   - TestTightRegion: page by page, what load accepts the kernel takes.
 //   - TestRefusals, TestRoom: what load must refuse, and that what was loaded
 //     stays.
+//   - TestReserve: a reservation is shrunk, and then a crash is saved whole; a boot
+//     loader's file is edited and put back.
+//   - TestSystem: a Debian root filesystem with systemd, through U-Boot: the package is
+//     installed and set up, the machine crashes, comes back, gets a newer kernel, crashes
+//     again; in full runs, and by make system.
+//   - TestSoak: so many crashes in a row; by make soak only.
 //   - TestTargetFails: a target that is missing, full or read-only after the
 //     crash.
 //   - TestCutDumps: what was written until a disk was full, read by libkdumpfile;

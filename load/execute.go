@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/panicroom-kdump/panicroom/internal/sys"
 )
@@ -143,6 +144,7 @@ func (l *loader) execute(p *Plan) error {
 		if p.Purpose != ForCrash {
 			return nil
 		}
+		p.Loaded = time.Now()
 		if err := l.keep(p); err != nil {
 			p.warn("the panic kernel is loaded; there is no copy of it to put back if another load fails: %v", err)
 		}

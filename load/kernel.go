@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
+	"time"
 
 	"github.com/panicroom-kdump/panicroom/internal/kimage"
 )
@@ -12,6 +14,8 @@ import (
 type Kernel struct {
 	Path  string // for messages, may be ""
 	Image *kimage.Image
+	// Modified is when the file was last; zero if nobody knows.
+	Modified time.Time
 	// Config is what the kernel was built with; nil if nobody knows.
 	Config kimage.Config
 
@@ -47,6 +51,9 @@ func OpenKernel(path string, force bool) (*Kernel, error) {
 		return nil, imageError(err)
 	}
 	k.Config = configOf(path, k.Image)
+	if info, err := os.Stat(path); err == nil {
+		k.Modified = info.ModTime()
+	}
 	return k, nil
 }
 

@@ -12,10 +12,12 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"github.com/panicroom-kdump/panicroom/internal/fdt"
 	"github.com/panicroom-kdump/panicroom/internal/host"
 	"github.com/panicroom-kdump/panicroom/internal/kimage"
+	"github.com/panicroom-kdump/panicroom/reserve"
 )
 
 // Options say what is not a fact of the machine. The zero value is right for a
@@ -48,8 +50,8 @@ type Options struct {
 	// Force loads a kernel whose configuration says that it will not work.
 	Force bool
 	// WorkingMemory is how much memory the panic kernel and its program need
-	// beside what is loaded, in bytes; 0 is [DefaultWorkingMemory], and more where
-	// ACPI tables are read.
+	// beside what is loaded and unpacked, in bytes; 0 is what all of them do. See
+	// [reserve.Working].
 	WorkingMemory uint64
 
 	// Environment is the SHA-256 of what the crash environment will check the rest
@@ -60,6 +62,9 @@ type Options struct {
 	// Within is the memory that everything must be loaded into, beside all
 	// other rules; nil if they are enough. Nothing is moved for its sake.
 	Within *host.Range
+
+	// Warnings are of what was made for this load; they are kept with the plan.
+	Warnings []string
 
 	Test TestOptions
 }
@@ -75,28 +80,27 @@ type TestOptions struct {
 	OmitDTB bool
 }
 
-// DefaultWorkingMemory is what the kernel itself and panicroom take of the
-// reserved memory beside what is loaded there. Measured with Debian's 6.12.107
-// and 7.2.13 on machines of 1 GiB: with 59 MiB the modules do not fit any more,
-// with 50 MiB init cannot be executed, 76 MiB leave 16 at the lowest; 32 MiB are
-// the root table of mem_section alone.
-const DefaultWorkingMemory = 60 << 20
-
-// acpiMemory is what it takes more of when ACPI tables describe the machine: 79
-// MiB were too little, 85 left 11.
-const acpiMemory = 20 << 20
-
-// workingMemory is how much the panic kernel shall have to work with. A kernel
-// whose device tree has no CPUs, as the EFI stub makes one where the firmware
-// gives none, takes the machine from ACPI tables.
-func workingMemory(tree *fdt.Tree, opts *Options) uint64 {
-	switch {
-	case opts.WorkingMemory != 0:
+// workingMemory is how much the panic kernel shall have to work with. Of whose
+// initramfs nothing is known, that is what all need; package reserve has the
+// arithmetic.
+func workingMemory(m *host.Machine, tree *fdt.Tree, image, initramfs uint64, opts *Options) uint64 {
+	if opts.WorkingMemory != 0 {
 		return opts.WorkingMemory
-	case tree.Find("/cpus") == nil:
-		return DefaultWorkingMemory + acpiMemory
 	}
-	return DefaultWorkingMemory
+	f := reserve.OfMachine(m)
+	f.Image, f.Packed, f.Unpacked, f.ACPI = image, initramfs, opts.Unpacked, fromACPI(tree)
+	f.BounceBuffers = false // not every panic kernel has devices
+	return reserve.Working(f)
+}
+
+// fromACPI tells whether the kernel takes the machine from ACPI tables: its device
+// tree has no CPUs then, as the EFI stub makes one where the firmware gives none.
+func fromACPI(tree *fdt.Tree) bool { return tree.Find("/cpus") == nil }
+
+// FromACPI tells the same of a machine; false if it has no device tree.
+func FromACPI(m *host.Machine) bool {
+	tree, err := deviceTree(m, &Options{})
+	return err == nil && fromACPI(tree)
 }
 
 // Make plans the loading of a kernel; initramfs is the archive as it shall lie
@@ -115,8 +119,9 @@ func Make(m *host.Machine, kernel *Kernel, initramfs []byte, opts *Options) (*Pl
 	image := kernel.Image
 	p := &Plan{
 		Arch: m.Arch, Release: m.Release, Purpose: ForCrash,
-		Kernel: KernelInfo{Path: kernel.Path, Form: kernel.form(), Banner: image.Banner, FileSize: image.FileSize, ImageSize: image.ImageSize},
+		Kernel: KernelInfo{Path: kernel.Path, Form: kernel.form(), Banner: image.Banner, FileSize: image.FileSize, ImageSize: image.ImageSize, Modified: kernel.Modified},
 	}
+	p.Warnings = slices.Clone(opts.Warnings)
 	p.LoadsLeft = m.LimitPanic
 	if opts.Purpose != "" {
 		p.Purpose = opts.Purpose
@@ -198,7 +203,7 @@ func (p *Plan) forCrash(l *layout) error {
 	if err != nil {
 		return err
 	}
-	p.Room.Working = workingMemory(tree, l.opts)
+	p.Room.Working = workingMemory(m, tree, l.kernel.Image.ImageSize, uint64(len(l.initramfs)), l.opts)
 	if p.Method == ByFile {
 		return p.crashByFile(l, tree, firmware)
 	}

@@ -336,7 +336,7 @@ func TestRules(t *testing.T) {
 		says      []string // in the message
 		hint      string   // in a hint
 	}{
-		{name: "no crashkernel", rule: RuleCrashkernel, says: []string{"crashkernel= is not on"}, hint: "crashkernel=160M",
+		{name: "no crashkernel", rule: RuleCrashkernel, says: []string{"crashkernel= is not on"}, hint: "crashkernel=136M",
 			change: func(m *host.Machine) { m.CrashSize, m.Cmdline, m.Iomem = 0, "console=ttyS0", noCrash(m) }},
 		{name: "crashkernel not given", rule: RuleCrashkernel, says: []string{"did not reserve", "crashkernel=4G"}, hint: "dmesg",
 			change: func(m *host.Machine) { m.CrashSize, m.Cmdline, m.Iomem = 0, "a crashkernel=4G b", noCrash(m) }},
@@ -358,9 +358,9 @@ func TestRules(t *testing.T) {
 		{name: "random bytes", rule: RuleImage, kernel: bytes.Repeat([]byte("x1"), 4000)},
 		{name: "no image", rule: RuleImage, kernel: []byte{}},
 		{name: "no initramfs", rule: RuleInitramfs, initramfs: -1},
-		{name: "initramfs larger than the region", rule: RuleRoom, initramfs: 120 << 20, hint: "crashkernel=672M",
+		{name: "initramfs larger than the region", rule: RuleRoom, initramfs: 120 << 20, hint: "crashkernel=616M",
 			says: []string{"128 MiB", "initramfs 120 MiB", "kernel 30.4 MiB", "152 MiB"}},
-		{name: "no room to work", rule: RuleRoom, initramfs: 20 << 20, says: []string{"60 MiB more when unpacked", "60 MiB to work with"}, hint: "crashkernel=224M"},
+		{name: "no room to work", rule: RuleRoom, initramfs: 20 << 20, says: []string{"60 MiB more when unpacked", "55 MiB to work with"}, hint: "crashkernel=184M"},
 		{name: "no /proc/vmcore", rule: RuleImage, change: func(m *host.Machine) { m.Config["CONFIG_PROC_VMCORE"] = "n" },
 			says: []string{"CONFIG_PROC_VMCORE"}, hint: "--kernel"},
 		{name: "no crash dumps", rule: RuleImage, change: func(m *host.Machine) { m.Config["CONFIG_CRASH_DUMP"] = "n" }, hint: "--kernel"},
@@ -460,8 +460,8 @@ func TestACPINeedsMore(t *testing.T) {
 		m.Iomem[i].End = m.Iomem[i].Start + c.size
 		m.CrashSize = c.size
 		_, err := makeOf(m, flat(m.Release, 0x1e6b000), make([]byte, 3<<20), nil)
-		if (err != nil) != c.refused || err != nil && !strings.Contains(err.Error(), "80 MiB to work with") {
-			t.Errorf("%d bytes reserved: %v; want a refusal that says 80 MiB: %v", c.size, err, c.refused)
+		if (err != nil) != c.refused || err != nil && !strings.Contains(err.Error(), "90 MiB to work with") {
+			t.Errorf("%d bytes reserved: %v; want a refusal that says 90 MiB: %v", c.size, err, c.refused)
 		}
 	}
 }

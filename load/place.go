@@ -7,6 +7,7 @@ import (
 	"github.com/panicroom-kdump/panicroom/internal/host"
 	"github.com/panicroom-kdump/panicroom/internal/kimage"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
+	"github.com/panicroom-kdump/panicroom/reserve"
 )
 
 // spare is what the kernel takes of the main region for itself while loading:
@@ -78,29 +79,28 @@ func (p *Plan) place(a *arch, image *kimage.Image, initramfs, tree, header int, 
 
 // tooSmall explains the arithmetic.
 func (p *Plan) tooSmall(what string, image *kimage.Image, initramfs int) error {
-	need := p.Room.Loaded + p.Room.Unpacked + p.Room.Working
+	size, _ := reserve.Round(p.Room.Loaded + p.Room.Unpacked + p.Room.Working)
+	size = max(size, leastReservation)
 	return &RuleError{Rule: RuleRoom,
 		Detail: fmt.Sprintf("the reserved memory is too small: %s: kernel %s, initramfs %s and %s more when unpacked, %s to work with",
 			what, ui.Bytes(image.ImageSize), ui.Bytes(uint64(initramfs)), ui.Bytes(p.Room.Unpacked), ui.Bytes(p.Room.Working)),
 		Remedy: []string{
-			fmt.Sprintf("reserve more: crashkernel=%s on the kernel command line, then restart", reservation(need)),
+			fmt.Sprintf("reserve more: %s on the kernel command line, then restart", reserve.Parameter(size)),
 			"or make the initramfs smaller: panicroom load --dry-run lists what is in it"}}
 }
 
-// reservation rounds a need up to a size for crashkernel=, with some air.
-func reservation(need uint64) string {
-	const step = 32 << 20
-	return fmt.Sprintf("%dM", max(128<<20, roundUp(need+need/8, step))>>20)
-}
+// leastReservation is never too much to ask for.
+const leastReservation = 128 << 20
 
 // suggestReservation is the crashkernel= for a machine whose initramfs is not
 // known yet: the running kernel's size stands for the panic kernel's.
-func suggestReservation(m *host.Machine, initramfs uint64) string {
-	image := uint64(40 << 20)
+func suggestReservation(m *host.Machine) string {
+	f := reserve.OfMachine(m)
 	if r, ok := m.KernelImage(); ok {
-		image = max(image, r.Size())
+		f.Image = r.Size()
 	}
-	return reservation(image + 4*max(initramfs, 4<<20) + DefaultWorkingMemory)
+	f.ACPI, f.Modules = FromACPI(m), reserve.UsualModules()
+	return reserve.Recommend(f).Parameter
 }
 
 // check goes through the kernel's own conditions for the crash slot once more,

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/panicroom-kdump/panicroom/internal/host"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
@@ -43,6 +44,9 @@ type Plan struct {
 	Checks     []Check  `json:"checks"`
 	Warnings   []string `json:"warnings,omitempty"`
 
+	// Loaded is when the kernel took it.
+	Loaded time.Time `json:"loaded,omitzero"`
+
 	instead *obstacle // to the other system call, which was preferred
 }
 
@@ -53,6 +57,8 @@ type KernelInfo struct {
 	Banner    string `json:"banner"`     // "Linux version ..."
 	FileSize  uint64 `json:"file_size"`  // bytes loaded
 	ImageSize uint64 `json:"image_size"` // bytes of memory it takes
+	// Modified is when the file was; another time now means another file.
+	Modified time.Time `json:"modified,omitzero"`
 }
 
 // The names of segments.

@@ -45,6 +45,7 @@ const (
 	RuleWithin       Rule = "within"        // inside of what was asked for, if that was
 	RuleLoaded       Rule = "loaded"        // a panic kernel is in place
 	RuleSysrq        Rule = "sysrq"         // the kernel can be crashed on demand
+	RuleShrink       Rule = "shrink"        // the reserved memory can be made less
 )
 
 // RuleError is a broken rule: which, the numbers, and what to do.
@@ -114,18 +115,19 @@ func noCrashkernel(m *host.Machine) error {
 			asked = word // the last one wins
 		}
 	}
-	size := suggestReservation(m, 0)
+	size := suggestReservation(m)
 	switch {
 	case asked == "":
 		e.Detail = "no memory is reserved for a panic kernel: crashkernel= is not on the kernel's command line"
 		e.Remedy = []string{
-			fmt.Sprintf("add crashkernel=%s to GRUB_CMDLINE_LINUX in /etc/default/grub, run update-grub, restart", size),
+			"panicroom reserve --apply puts it there for this boot loader; then restart",
+			fmt.Sprintf("by hand: add %s to GRUB_CMDLINE_LINUX in /etc/default/grub, run update-grub, restart", size),
 			"with U-Boot's extlinux: add it to U_BOOT_PARAMETERS in /etc/default/u-boot, run u-boot-update, restart"}
 	case m.CrashSize == 0:
 		e.Detail = fmt.Sprintf("the kernel did not reserve memory although its command line has %s (the machine has %s)", asked, ui.Bytes(m.MemTotal))
 		e.Remedy = []string{
 			"see why: dmesg | grep -i crashkernel",
-			fmt.Sprintf("crashkernel=%s, without @OFFSET, lets the kernel find a place", size)}
+			fmt.Sprintf("%s, without @OFFSET, lets the kernel find a place", size)}
 	default:
 		e.Detail = fmt.Sprintf("the kernel has %s reserved, but /proc/iomem has no line \"Crash kernel\"", ui.Bytes(m.CrashSize))
 	}

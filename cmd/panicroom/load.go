@@ -14,14 +14,17 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/capture"
 	"github.com/panicroom-kdump/panicroom/crashenv"
+	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/internal/host"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
+	"github.com/panicroom-kdump/panicroom/reserve"
 )
 
 // loading is the flags of load.
 type loading struct {
-	target    string
+	target    string // --target, in place of those of the configuration
+	targets   []config.Target
 	kernel    string
 	modules   string
 	initramfs string
@@ -36,6 +39,7 @@ type loading struct {
 	memLimit  uint64
 	form      crashenv.Form
 	final     string
+	failed    string // the end when nothing was saved; "" is final
 	cpus      int
 	dryRun    bool
 	record    string
@@ -47,18 +51,21 @@ type loading struct {
 
 // loadingTest is flags that only tests need; they are hidden.
 type loadingTest struct {
-	firmware, noDTB, raw, corrupt bool
-	die                           string
+	firmware, noDTB, raw, corrupt, cramped bool
+	die                                    string
 }
 
-func newLoad(c *command) *cobra.Command {
-	l := loading{root: os.DirFS("/")}
+func newLoad(c *command) *cobra.Command { return (&loading{root: os.DirFS("/")}).command(c) }
+
+func (l *loading) command(c *command) *cobra.Command {
+	var configured func() (*config.Config, error)
 	cmd := &cobra.Command{
 		Use:   "load",
 		Short: "put the panic kernel in place",
 		Long: `Build the initramfs of the panic kernel for a target directory, check every
 rule of the kernel, and load both into reserved memory. From then on a panic
-leaves a crash in the target directory.
+leaves a crash in the target directory. What no flag says is taken from the
+configuration; panicroom config prints it.
 
 What was loaded before stays in place if anything is wrong, and is put back if
 the kernel refuses in spite of the checks. Load again after the kernel, the
@@ -69,13 +76,22 @@ has it, for then every byte is planned here, else kexec_file_load. --method
 insists on one.
 
 ` + levelHelp,
-		Example: `  panicroom load --target /var/crash
+		Example: `  panicroom load                                  as it is configured
   panicroom load --target /var/crash --dry-run    show the plan, change nothing
   panicroom load --kernel /boot/vmlinux-6.12.107+deb13-riscv64 --final poweroff
   panicroom load --record my-machine --dry-run    for a bug report
   panicroom load --reboot && panicroom reboot --kexec`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !l.reboot {
+				conf, err := configured()
+				if err != nil {
+					return err
+				}
+				if err := l.configure(cmd, conf); err != nil {
+					return err
+				}
+			}
 			var err error
 			if l.memLimit, err = memLimit(cmd, l.memory); err != nil {
 				return err
@@ -93,7 +109,7 @@ insists on one.
 			}
 			l.hasCmdline = cmd.Flags().Changed("cmdline")
 			if l.reboot {
-				for _, name := range []string{"target", "modules", "level", "format", "compress", "mem-limit", "final", "cpus"} {
+				for _, name := range []string{"config", "target", "modules", "level", "format", "compress", "mem-limit", "final", "cpus"} {
 					if cmd.Flags().Changed(name) {
 						return usage(cmd, fmt.Errorf("--%s is of a panic kernel, --reboot loads another", name))
 					}
@@ -106,6 +122,7 @@ insists on one.
 			return l.run(cmd.Context(), c)
 		},
 	}
+	configured = configFlag(cmd)
 	f := cmd.Flags()
 	f.StringVar(&l.target, "target", "/var/crash", "save to `DIR`, on a local disk")
 	f.StringVar(&l.kernel, "kernel", "", "panic kernel `FILE` (default: the running kernel)")
@@ -130,12 +147,54 @@ insists on one.
 	f.BoolVar(&l.test.raw, "test-raw", false, "for tests: also save a literal copy of /proc/vmcore")
 	f.StringVar(&l.test.die, "test-die", "", "for tests: PHASE:HOW the crash environment shall misbehave")
 	f.BoolVar(&l.test.corrupt, "test-corrupt", false, "for tests: pack /init with a byte more than was planned")
-	for _, name := range []string{"test-include-firmware", "test-omit-dtb", "test-raw", "test-die", "test-corrupt"} {
+	f.BoolVar(&l.test.cramped, "test-cramped", false, "for tests: load where there is no memory to work with")
+	for _, name := range []string{"test-include-firmware", "test-omit-dtb", "test-raw", "test-die", "test-corrupt", "test-cramped"} {
 		if err := f.MarkHidden(name); err != nil {
 			panic(err) // the name is not a flag
 		}
 	}
 	return cmd
+}
+
+// configure takes from the configuration what no flag has said.
+func (l *loading) configure(cmd *cobra.Command, conf *config.Config) error {
+	flags := cmd.Flags()
+	for name, v := range map[string]struct {
+		flag  *string
+		value string
+	}{
+		"kernel":   {&l.kernel, conf.Kernel.Image},
+		"modules":  {&l.modules, conf.Kernel.Modules},
+		"append":   {&l.append, conf.Kernel.Append},
+		"method":   {&l.method, conf.Kernel.Method},
+		"format":   {(*string)(&l.form.Format), conf.Dump.Format},
+		"compress": {&l.form.Compression, conf.Dump.Compress},
+		"final":    {&l.final, conf.After.Saved},
+	} {
+		if !flags.Changed(name) {
+			*v.flag = v.value
+		}
+	}
+	if !flags.Changed("cpus") {
+		l.cpus = conf.Kernel.CPUs
+	}
+	if !flags.Changed("mem-limit") && conf.Dump.MemLimit != "auto" {
+		l.memory = conf.Dump.MemLimit
+	}
+	if !flags.Changed("level") {
+		var err error
+		if l.level, err = capture.ParseLevel(conf.Dump.Level); err != nil {
+			return err
+		}
+	}
+	if !flags.Changed("final") {
+		l.failed = conf.After.Failed
+	}
+	l.targets = conf.Targets
+	if flags.Changed("target") {
+		l.targets = []config.Target{config.Directory(l.target)}
+	}
+	return nil
 }
 
 func (l *loading) run(ctx context.Context, c *command) error {
@@ -164,14 +223,27 @@ func (l *loading) run(ctx context.Context, c *command) error {
 			return err
 		}
 	} else {
-		c.step("building the initramfs for %s", l.target)
-		if env, err = l.environment(ctx, machine, kernel); err != nil {
+		dir, err := firstDirectory(l.targets)
+		if err != nil {
+			return err
+		}
+		c.step("building the initramfs for %s", dir)
+		if env, err = l.environment(ctx, machine, kernel, dir); err != nil {
 			return err
 		}
 		initramfs = env.Initramfs
 		opts.Unpacked = env.Unpacked
+		opts.Warnings = env.Missing
 		opts.Environment = &env.Seal
 		opts.Append = strings.TrimSpace(crashenv.String(env.Cmdline) + " " + opts.Append)
+		facts, err := l.facts(machine, kernel, env)
+		if err != nil {
+			return err
+		}
+		opts.WorkingMemory = reserve.Working(facts)
+	}
+	if l.test.cramped {
+		opts.WorkingMemory = 1
 	}
 	with := ""
 	if env != nil {
@@ -182,9 +254,6 @@ func (l *loading) run(ctx context.Context, c *command) error {
 	plan, err := l.load(c, machine, kernel, initramfs, opts)
 	if err != nil {
 		return err
-	}
-	if env != nil {
-		plan.Warnings = append(plan.Warnings, env.Missing...)
 	}
 	return l.say(c, plan, env)
 }
@@ -286,23 +355,23 @@ func findKernel(release string) (string, error) {
 	return findFile(candidates, "no image of the running kernel "+release, "name it with --kernel FILE")
 }
 
-func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load.Kernel) (*crashenv.Environment, error) {
+func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load.Kernel, dir string) (*crashenv.Environment, error) {
 	release := kernel.Image.Release
 	if release == "" {
 		release = m.Release
 	}
-	modules := l.modules
-	if modules == "" {
-		modules = filepath.Join("/lib/modules", release)
+	given := l.modules != ""
+	if !given {
+		l.modules = filepath.Join("/lib/modules", release)
 	}
-	dir, err := filepath.Abs(l.target)
-	if err != nil {
-		return nil, err
+	// Goes when crashenv.Options has the other end.
+	if l.failed != "" && l.failed != l.final {
+		return nil, ui.Hint(fmt.Errorf("after.failed is %s and after.saved %s: a machine has one end so far", l.failed, l.final), "make them the same in the configuration, or say --final")
 	}
 	opts := crashenv.Options{
 		Dir:     dir,
 		Release: release,
-		Modules: os.DirFS(modules),
+		Modules: os.DirFS(l.modules),
 		Level:   l.level,
 
 		Form:     l.form,
@@ -314,10 +383,17 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 		opts.Test = &crashenv.Test{Raw: l.test.raw, Die: l.test.die, Corrupt: l.test.corrupt}
 	}
 	env, err := crashenv.Build(ctx, opts)
-	if errors.Is(err, fs.ErrNotExist) && l.modules == "" {
-		return nil, ui.Hint(err, "the modules of the panic kernel belong into "+modules+"; or name their directory with --modules")
+	if errors.Is(err, fs.ErrNotExist) && !given {
+		return nil, ui.Hint(err, "the modules of the panic kernel belong into "+l.modules+"; or name their directory with --modules")
 	}
 	return env, err
+}
+
+// facts are what decides how much memory the panic kernel needs.
+func (l *loading) facts(m *host.Machine, kernel *load.Kernel, env *crashenv.Environment) (reserve.Facts, error) {
+	f := reserve.OfMachine(m)
+	f.Kernel, f.Image, f.ACPI, f.CPUs = env.Plan.Release, kernel.Image.ImageSize, load.FromACPI(m), l.cpus
+	return f, env.Facts(&f, os.DirFS(l.modules))
 }
 
 // loaded is what load says to programs.

@@ -23,7 +23,8 @@ func newRoot(c *command) *cobra.Command {
 		Long: `panicroom keeps a second kernel in reserved memory. When the running kernel
 panics, the second one starts with panicroom as its only program: it saves the
 dead kernel's memory, says what happened, and brings the machine back.`,
-		Example: `  panicroom load --target /var/crash     put the panic kernel in place
+		Example: `  panicroom setup                        protect this machine
+  panicroom status                       is it protected?
   panicroom crash                        try it: crash this machine (asks first)
   panicroom report /var/crash/2026-…     what happened, from a saved crash`,
 		SilenceErrors: true,
@@ -40,14 +41,19 @@ dead kernel's memory, says what happened, and brings the machine back.`,
 	root.AddCommand(
 		newLoad(c),
 		newUnload(c),
+		newSetup(c),
 		newStatus(c),
+		newReserve(c),
 		newReboot(c),
 		newCrash(c),
 		newSave(c),
 		newReport(c),
 		newLog(c),
 		newConvert(c),
+		newList(c),
+		newAfter(c),
 		newInspectImage(c),
+		newConfig(c),
 		newVersion(c),
 	)
 	return root

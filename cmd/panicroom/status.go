@@ -1,123 +1,132 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/internal/host"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
+	"github.com/panicroom-kdump/panicroom/saved"
+	"github.com/panicroom-kdump/panicroom/setup"
+	"github.com/panicroom-kdump/panicroom/status"
 )
 
 // errNotArmed: a panic now would leave no dump, or not a whole one.
 var errNotArmed = errors.New("not armed")
 
 func newStatus(c *command) *cobra.Command {
-	return &cobra.Command{
+	var textfile string
+	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "is the panic kernel in place, intact, and right for this machine",
-		Long: `Tell whether a panic kernel is loaded, whether the machine is still the one it
-was loaded for, and whether the reserved memory still has every byte of it: the
-running kernel can write there, and nothing else would notice before the crash.
+		Short: "would a crash now be saved: every link of the chain",
+		Long: `Look at each link of the chain from the reserved memory to the target, one line
+each: ok, warning or broken, with the remedy.
 
-The exit code is 0 if all is well and 8 if a panic now would not leave a whole
-dump; docs/exit-codes.md has the others.`,
+Among them: is the machine still the one that the panic kernel was loaded for,
+and has the reserved memory still every byte of it? The running kernel can write
+there, and nothing else would notice before the crash.
+
+The exit code is 0 if no link is broken, and 8 if a panic now would not leave a
+whole dump; docs/exit-codes.md has the others. --textfile writes the same for
+Prometheus' node exporter (its textfile collector), at once or not at all.`,
 		Example: `  panicroom status
-  panicroom status --json`,
+  panicroom status --json | jq '.links[] | select(.state != "ok")'
+  panicroom status --textfile /var/lib/prometheus/node-exporter/panicroom.prom`,
 		Args: args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
-			root := os.DirFS("/")
-			m, err := host.Read(root, nil)
-			if err != nil {
-				return err
-			}
-			memory, err := host.OpenMemory(root)
-			var s *load.Status
-			if err == nil {
-				defer memory.Close()
-				s, err = load.Current(m, memory.Section)
-			} else {
-				s, err = load.Current(m, nil)
-			}
-			if err != nil {
-				return err
-			}
-			return c.status(s)
-		},
 	}
+	configured := configFlag(cmd)
+	cmd.Flags().StringVar(&textfile, "textfile", "", "write metrics for Prometheus to `FILE`")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		facts, err := c.statusFacts(cmd.Context(), configured)
+		if err != nil {
+			return err
+		}
+		links := status.Check(facts)
+		if textfile != "" {
+			if err := status.WriteTextfile(textfile, facts, links); err != nil {
+				return err
+			}
+		}
+		return c.status(facts, links)
+	}
+	return cmd
 }
 
-func (c *command) status(s *load.Status) error {
+// statusFacts reads what the links are checked by.
+func (c *command) statusFacts(ctx context.Context, configured func() (*config.Config, error)) (*status.Facts, error) {
+	root := os.DirFS("/")
+	m, err := host.Read(root, nil)
+	if err != nil {
+		return nil, err
+	}
+	f := &status.Facts{Root: root, Now: time.Now()}
+	// What is loaded is as good with a configuration that is wrong; the next load will
+	// not be.
+	f.Config, f.ConfigErr = configured()
+	memory, err := host.OpenMemory(root)
+	if err == nil {
+		defer memory.Close()
+		f.Load, err = load.Current(m, memory.Section)
+	} else {
+		f.Load, err = load.Current(m, nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if p := f.Load.Plan; p != nil {
+		f.Needed = p.Room.Loaded + p.Room.Unpacked + p.Room.Working
+	} else if f.Load.Reserved > 0 && f.Config != nil {
+		f.Needed, _, f.NeededErr = c.needed(ctx, configured)
+	}
+	if f.Config != nil {
+		f.Targets = status.Look(f.Config.Targets)
+		for _, dir := range f.Config.Directories() {
+			crashes, err := saved.List(dir)
+			f.Crashes = append(f.Crashes, crashes...)
+			f.CrashesErr = errors.Join(f.CrashesErr, err)
+		}
+	}
+	f.Units = setup.ReadUnits(ctx, setup.Service, setup.AfterService, setup.ReloadService)
+	return f, nil
+}
+
+func (c *command) status(f *status.Facts, links []status.Link) error {
+	broken := status.Worst(links) == status.Broken
 	if c.json {
 		enc := json.NewEncoder(c.stdout)
 		enc.SetIndent("", "  ")
 		if err := enc.Encode(struct {
-			Armed bool `json:"armed"`
+			Armed bool          `json:"armed"`
+			Links []status.Link `json:"links"`
 			*load.Status
-		}{s.Armed(), s}); err != nil {
+		}{!broken, links, f.Load}); err != nil {
 			return err
 		}
-		if s.Armed() {
-			return nil
+	} else {
+		for _, l := range links {
+			state, name := string(l.State), l.Name
+			says := append([]string{l.Says}, l.More...)
+			for _, hint := range l.Remedy {
+				says = append(says, "hint: "+hint)
+			}
+			for _, text := range says {
+				for _, line := range ui.Wrap(text, 80-24) {
+					fmt.Fprintf(c.stdout, "%-8s %-14s %s\n", state, name, line)
+					state, name = "", ""
+				}
+			}
 		}
+	}
+	if broken {
 		return answered{errNotArmed}
 	}
-	line := func(label, format string, args ...any) {
-		fmt.Fprintf(c.stdout, "%-14s %s\n", label, fmt.Sprintf(format, args...))
-	}
-	line("reserved", "%s", ui.Bytes(s.Reserved))
-	var remedy []string
-	switch {
-	case s.Reserved == 0:
-		line("loaded", "no: no memory is reserved")
-		remedy = append(remedy, "panicroom load says how to reserve memory")
-	case !s.Loaded:
-		line("loaded", "no: a panic now leaves no dump")
-		remedy = append(remedy, "panicroom load")
-	case s.Plan == nil:
-		line("loaded", "yes, but not by panicroom: nothing more is known of it")
-	default:
-		line("loaded", "%s", s.Plan.Kernel.Path)
-		line("", "%s", s.Plan.Kernel.Banner)
-		line("method", "%s: %s", s.Plan.Method.Call(), s.Plan.Why)
-		c.held(line, s.Held)
-		if len(s.Stale) == 0 {
-			line("machine", "as it was when the panic kernel was loaded")
-		}
-		label := "machine"
-		for _, what := range s.Stale {
-			line(label, "%s", what)
-			label = ""
-		}
-		if !s.Armed() {
-			remedy = append(remedy, "load again: panicroom load")
-		}
-	}
-	if s.LoadsLeft != host.Unlimited {
-		line("loads left", "%d, by kernel.kexec_load_limit_panic", s.LoadsLeft)
-	}
-	if !s.Armed() {
-		return ui.Hint(errNotArmed, remedy...)
-	}
 	return nil
-}
-
-// held says what the reserved memory has, in one line if all is well.
-func (c *command) held(line func(label, format string, args ...any), list []load.Held) {
-	label, intact := "memory", 0
-	for _, h := range list {
-		if h.State == load.Intact {
-			intact++
-			continue
-		}
-		line(label, "%s is %s: %s", h.Name, h.State, h.Detail)
-		label = ""
-	}
-	if intact > 0 {
-		line(label, "%d of %d segments are intact (SHA-256)", intact, len(list))
-	}
 }

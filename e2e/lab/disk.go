@@ -8,21 +8,54 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 )
 
-// Disk is an ext4 filesystem in an image file; nothing here needs root.
+// Disk is a filesystem in an image file; nothing here needs root.
 type Disk struct {
-	SizeMiB  int
+	SizeMiB int
+	// Type is ext4, which "" is too, xfs, btrfs or f2fs. What is on the others is
+	// only seen by a guest: [Outcome.Files] and Files are of ext4.
+	Type     string
 	Serial   string // how the guest finds it
 	ReadOnly bool   // the disk itself refuses to be written
 	Features string // of mkfs.ext4 -O, like "^metadata_csum"
 	// Files are on it from the start: name → path on this machine.
 	Files map[string]string
+	// Image is a disk of an earlier run, which is moved here instead of making
+	// one; nothing else but Type counts then.
+	Image string
+}
+
+// makers are the programs that make filesystems, and their Debian packages.
+var makers = map[string]struct {
+	name, pkg string
+	args      []string
+}{
+	"ext4":  {"mkfs.ext4", "e2fsprogs", []string{"-q", "-F", "-m", "0", "-E", "root_owner=0:0"}},
+	"xfs":   {"mkfs.xfs", "xfsprogs", []string{"-q"}},
+	"btrfs": {"mkfs.btrfs", "btrfs-progs", []string{"-q"}},
+	"f2fs":  {"mkfs.f2fs", "f2fs-tools", []string{"-q"}},
+}
+
+// filesystem is Type with its default.
+func (d *Disk) filesystem() string {
+	if d.Type == "" {
+		return "ext4"
+	}
+	return d.Type
 }
 
 // make makes the image: a sparse file.
 func (d *Disk) make(ctx context.Context, path string) error {
-	mkfs, err := program("mkfs.ext4", "e2fsprogs")
+	if d.Image != "" {
+		return os.Rename(d.Image, path)
+	}
+	maker, ok := makers[d.filesystem()]
+	if !ok {
+		return fmt.Errorf("disk: no way to make %s here", d.Type)
+	}
+	mkfs, err := program(maker.name, maker.pkg)
 	if err != nil {
 		return err
 	}
@@ -37,7 +70,7 @@ func (d *Disk) make(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"-q", "-F", "-m", "0", "-E", "root_owner=0:0"}
+	args := slices.Clone(maker.args)
 	if d.Features != "" {
 		args = append(args, "-O", d.Features)
 	}
@@ -50,7 +83,7 @@ func (d *Disk) make(ctx context.Context, path string) error {
 		args = append(args, "-d", root)
 	}
 	if _, err := exec.CommandContext(ctx, mkfs, append(args, path)...).Output(); err != nil {
-		return fmt.Errorf("mkfs.ext4: %w", exitText(err))
+		return fmt.Errorf("%s: %w", maker.name, exitText(err))
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ const bootSerial = "boot"
 // throughUBoot makes c start U-Boot, and the disk from which U-Boot starts
 // kernel and initramfs. Of those c has, none are left.
 func (s *Scenario) throughUBoot(ctx context.Context, o *Outcome, c *vm.Config) error {
-	root, err := FetchSysroot(ctx, SysrootOptions{Suite: "trixie", Arch: s.Kernel.GoArch(), Packages: []string{"u-boot-qemu"}})
+	uBoot, err := fetchUBoot(ctx)
 	if err != nil {
 		return err
 	}
@@ -95,10 +95,15 @@ func (s *Scenario) throughUBoot(ctx context.Context, o *Outcome, c *vm.Config) e
 		return err
 	}
 	c.Disks = append(c.Disks, vm.Disk{Path: disk, Serial: bootSerial, ReadOnly: true})
-	// Built for supervisor mode: OpenSBI starts it as it would a kernel.
-	c.Kernel = filepath.Join(root, "usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin")
-	c.Initrd, c.Cmdline = "", ""
+	c.Kernel, c.Initrd, c.Cmdline = uBoot, "", ""
 	return nil
+}
+
+// fetchUBoot is Debian's U-Boot for QEMU, built for supervisor mode: OpenSBI starts
+// it as it would a kernel.
+func fetchUBoot(ctx context.Context) (string, error) {
+	root, err := FetchSysroot(ctx, SysrootOptions{Suite: "trixie", Arch: "riscv64", Packages: []string{"u-boot-qemu"}})
+	return filepath.Join(root, "usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin"), err
 }
 
 // throughEDK2 makes c start EDK II in an emulator that has ACPI tables for it.
@@ -188,27 +193,35 @@ func bootDisk(ctx context.Context, path, dir string) error {
 		}
 		files += st.Size()
 	}
-	const start, sector = 1 << 20, 512
 	size := (files + files/16 + 16<<20) &^ (1<<20 - 1)
+	if err := partition(path, size); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, mkfs, "-q", "-F", "-m", "0", "-O", "^has_journal",
+		"-E", fmt.Sprintf("root_owner=0:0,offset=%d", partitionStart), "-d", dir, path, fmt.Sprintf("%dk", size>>10)).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("mkfs.ext4: %w: %s", err, out)
+	}
+	return nil
+}
+
+// partitionStart is where the partition of a disk begins.
+const partitionStart = 1 << 20
+
+// partition makes a sparse image with one bootable partition of size bytes.
+func partition(path string, size int64) error {
+	const sector = 512
 	mbr := make([]byte, sector)
 	le := binary.LittleEndian
 	p := mbr[446:]
 	p[0], p[4] = 0x80, 0x83 // active, Linux
-	le.PutUint32(p[8:], start/sector)
+	le.PutUint32(p[8:], partitionStart/sector)
 	le.PutUint32(p[12:], uint32(size/sector))
 	mbr[510], mbr[511] = 0x55, 0xaa
 	if err := os.WriteFile(path, mbr, 0o600); err != nil {
 		return err
 	}
-	if err := os.Truncate(path, start+size); err != nil {
-		return err
-	}
-	out, err := exec.CommandContext(ctx, mkfs, "-q", "-F", "-m", "0", "-O", "^has_journal",
-		"-E", fmt.Sprintf("root_owner=0:0,offset=%d", start), "-d", dir, path, fmt.Sprintf("%dk", size>>10)).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("mkfs.ext4: %w: %s", err, out)
-	}
-	return nil
+	return os.Truncate(path, partitionStart+size)
 }
 
 func copyFile(to, from string) error {

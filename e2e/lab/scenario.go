@@ -279,7 +279,7 @@ func (s *Scenario) config(ctx context.Context, o *Outcome) (*vm.Config, error) {
 			return nil, err
 		}
 		c.Disks = []vm.Disk{{Path: o.Disk, Serial: DiskSerial, ReadOnly: s.Disk.ReadOnly}}
-		play.Mounts = []script.Mount{{Serial: DiskSerial, Target: CrashDir, Type: "ext4", ReadOnly: s.Disk.ReadOnly}}
+		play.Mounts = []script.Mount{{Serial: DiskSerial, Target: CrashDir, Type: s.Disk.filesystem(), ReadOnly: s.Disk.ReadOnly}}
 	}
 	if s.Stock != nil {
 		if err := s.stock(o, root, guest, play); err != nil {
@@ -303,7 +303,11 @@ func (s *Scenario) config(ctx context.Context, o *Outcome) (*vm.Config, error) {
 // modules puts the modules that any guest needs into root and returns their
 // paths there, in the order of loading.
 func (s *Scenario) modules(root *initramfs) ([]string, error) {
-	modules, err := s.Kernel.moduleFiles("virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "ext4")
+	names := []string{"virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "ext4"}
+	if s.Disk != nil && s.Disk.filesystem() != "ext4" {
+		names = append(names, s.Disk.filesystem())
+	}
+	modules, err := s.Kernel.moduleFiles(names...)
 	if err != nil {
 		return nil, err
 	}

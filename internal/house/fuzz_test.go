@@ -45,6 +45,9 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"struct pages", "kernel", `^PageLayout$`, `^FuzzPageDecode$`},
 	{"the list of modules", "kernel", `^Module$`, `^FuzzModules$`},
 	{"modules.dep", "internal/boot", `^ModuleTree$`, `^FuzzModules$`},
+	{"modules, for what they take", "internal/boot", `^ModuleSize$`, `^FuzzModuleSize$`},
+	{"files of boot loaders", "internal/bootloader", `^Make$`, `^FuzzEdit$`},
+	{"values of crashkernel=", "reserve", `^Size$`, `^FuzzSize$`},
 	{"superblocks", "internal/device", `^Identify$`, `^FuzzIdentify$`},
 	{"uevents", "internal/device", `^Wait$`, `^FuzzParseEvent$`},
 	{"mountinfo", "internal/device", `^FindMount$`, `^FuzzParseMounts$`},
@@ -54,6 +57,10 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"plans", "crashenv", `^Plan$`, `^FuzzParsePlan$`},
 	{"command lines of kexec", "internal/kexecline", `^Parse$`, `^FuzzParse$`},
 	{"command lines of makedumpfile", "internal/dumpline", `^Parse$`, `^FuzzParse$`},
+	{"configurations", "internal/config", `^Parse$`, `^FuzzParse$`},
+	{"addresses of targets", "internal/config", `^ParseSSH$`, `^FuzzAddresses$`},
+	{"what was told of crashes", "after", `^parseState$`, `^FuzzState$`},
+	{"saved crashes", "saved", `^List$`, `^FuzzParse$`},
 	{"manifests", "crashenv", `^Manifest$`, `^FuzzParseManifest$`},
 }
 

@@ -19,7 +19,7 @@ var urls = []string{
 	"www.apache.org", "go.dev", "pkg.go.dev", "github.com", "git.kernel.org", "www.kernel.org",
 	"docs.kernel.org", "lore.kernel.org", "keepachangelog.com", "semver.org",
 	"example.com", "example.org", "uefi.org", "www.devicetree.org", "www.freedesktop.org",
-	"datatracker.ietf.org", "riscv.org", "www.sourceware.org", "www.gnu.org",
+	"datatracker.ietf.org", "riscv.org", "www.sourceware.org", "www.gnu.org", "www.debian.org",
 }
 
 // machinePaths are places on somebody's machine.

@@ -21,6 +21,14 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 // of the panic room twice over while the initramfs is unpacked, once after.
 // Whoever raises it says here what for:
 //
+//   - 9.9 MB: setup and status, 0.15 MB, and key pairs as OpenSSH has them
+//     (x/crypto/ssh, 0.1 MB so far), which targets by SSH link anyway. Measured 9.83 MB.
+//   - 9.5 MB: net/http with TLS for the webhook, 3 MB (2.1 of them TLS), which targets
+//     of other machines need next; the configuration, list and what is done after a
+//     crash, 0.4 MB. Packed it is 1.4 MB more. Measured 9.437 MB.
+//   - 6.3 MB: how much memory to reserve and why, what modules take (from their ELF
+//     headers), and the files of boot loaders, edited, compared and put back. All of
+//     it is of the running system, but there is one binary. Measured 6.292 MB.
 //   - 6.1 MB: the walk to what a report needs (--level report, and first when room
 //     is short), free lists, LZMA into the kernel's own memory, the panic kernel's
 //     configuration; one step of the file. Measured 6.095 MB.
@@ -40,19 +48,17 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 //   - 4.5 MB: cobra, encoding/json, kdump formats with zstd, BTF, xz, page
 //     selection and the report; the "disk only" budget of the first design was
 //     4.0 MB without a command line library (0.3 MB) and BTF (0.4 MB).
-const maxBytes = 6_100_000
+const maxBytes = 9_900_000
 
 // forbidden are packages that the crash binary must not link. An exception
 // names the only package that may import it.
 var forbidden = []struct{ pkg, except, because string }{
 	{"os/exec", "", "the crash binary starts no programs but itself"},
-	{"net/http", "", "1.8 MB"},
+	{"net/http", module + "/after", "3 MB, for the webhook; it brings crypto/tls and crypto/x509"},
 	{"net/http/pprof", "", "registers itself"},
 	{"html/template", "", "1.9 MB: keeps every exported method alive"},
 	{"text/template", "github.com/spf13/cobra", "1.0 MB for whoever calls it; cobra imports it and the linker drops it, which TestCrashBinaryWeight proves"},
 	{"database/sql", "", "no database"},
-	{"crypto/tls", "", "0.9 MB, no network target yet"},
-	{"crypto/x509", "", "no network target yet"},
 	{"encoding/gob", "", "not a format of ours"},
 	{"plugin", "", "static"},
 	{"runtime/cgo", "", "static"},

@@ -10,13 +10,26 @@ import (
 // KernelLog reads the kernel's log from where it stood when it was opened.
 type KernelLog struct{ fd int }
 
+// ReadKernelLog reads the kernel's log as far back as it is kept, at most limit
+// lines.
+func ReadKernelLog(limit int) ([]string, error) {
+	l, err := openKernelLog(unix.SEEK_SET)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	return l.New(limit), nil
+}
+
 // OpenKernelLog opens the kernel's log, /dev/kmsg, at its end.
-func OpenKernelLog() (*KernelLog, error) {
+func OpenKernelLog() (*KernelLog, error) { return openKernelLog(unix.SEEK_END) }
+
+func openKernelLog(whence int) (*KernelLog, error) {
 	fd, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "/dev/kmsg", Err: err}
 	}
-	if _, err := unix.Seek(fd, 0, unix.SEEK_END); err != nil {
+	if _, err := unix.Seek(fd, 0, whence); err != nil {
 		unix.Close(fd)
 		return nil, &os.PathError{Op: "seek", Path: "/dev/kmsg", Err: err}
 	}

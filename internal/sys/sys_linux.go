@@ -1,6 +1,8 @@
 package sys
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 	"unsafe"
@@ -40,6 +42,18 @@ func Mount(source, target, fstype string, flags MountFlags, data string) error {
 // Unmount calls umount2(2) without flags.
 func Unmount(target string) error {
 	return os.NewSyscallError("umount", unix.Unmount(target, 0))
+}
+
+// SwitchRoot makes the filesystem that is mounted at dir the root, also of the
+// calling process. What was mounted below the old root is out of sight.
+func SwitchRoot(dir string) error {
+	if err := os.Chdir(dir); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return os.NewSyscallError("mount", err)
+	}
+	return os.NewSyscallError("chroot", unix.Chroot("."))
 }
 
 // FinitModule calls finit_module(2). compressed sets
@@ -85,6 +99,18 @@ func StatFS(path string) (FSInfo, error) {
 	}
 	bs := uint64(s.Bsize)
 	return FSInfo{Total: s.Blocks * bs, Available: s.Bavail * bs, Free: s.Bfree * bs, Block: bs, Magic: int64(s.Type)}, nil
+}
+
+// TakeOwner gives a file the owner and group of another one, where they differ.
+func TakeOwner(f, like *os.File) error {
+	var is, want unix.Stat_t
+	if err := errors.Join(unix.Fstat(int(f.Fd()), &is), unix.Fstat(int(like.Fd()), &want)); err != nil {
+		return &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	if is.Uid == want.Uid && is.Gid == want.Gid {
+		return nil
+	}
+	return f.Chown(int(want.Uid), int(want.Gid))
 }
 
 // KernelRelease is the release field of uname(2), like "6.12.107+deb13-riscv64".
@@ -168,4 +194,34 @@ func PinToCPU(cpu int) error {
 // happens (PR_SET_PDEATHSIG).
 func DieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+}
+
+// NewProcessGroup puts a child process, and what it starts, into a process group
+// of its own, which [KillGroup] ends; it dies with this process.
+func NewProcessGroup() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// KillGroup kills the process group of a child that [NewProcessGroup] was for.
+func KillGroup(pid int) error {
+	return os.NewSyscallError("kill", unix.Kill(-pid, unix.SIGKILL))
+}
+
+// Owner tells which user and group a file belongs to; false if info is not of
+// the filesystem of this machine.
+func Owner(info fs.FileInfo) (uid, gid uint32, ok bool) {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0, false
+	}
+	return s.Uid, s.Gid, true
+}
+
+// Allocated is what a file takes on the disk, in bytes; its size if that is not
+// known.
+func Allocated(info fs.FileInfo) uint64 {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(s.Blocks) * 512 // whatever the block size is, stat(2)
+	}
+	return uint64(max(0, info.Size()))
 }

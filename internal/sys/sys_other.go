@@ -3,6 +3,7 @@
 package sys
 
 import (
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -27,11 +28,13 @@ func MmapRead(*os.File, int64, int) ([]byte, error)      { return nil, ErrNotSup
 func Munmap([]byte) error                                { return ErrNotSupportedOnOS }
 func Mount(_, _, _ string, _ MountFlags, _ string) error { return ErrNotSupportedOnOS }
 func Unmount(string) error                               { return ErrNotSupportedOnOS }
+func SwitchRoot(string) error                            { return ErrNotSupportedOnOS }
 func FinitModule(*os.File, string, bool) error           { return ErrNotSupportedOnOS }
 func Reboot(RebootCommand) error                         { return ErrNotSupportedOnOS }
 func Sync()                                              {}
 func SyncFS(*os.File) error                              { return ErrNotSupportedOnOS }
 func StatFS(string) (FSInfo, error)                      { return FSInfo{}, ErrNotSupportedOnOS }
+func TakeOwner(_, _ *os.File) error                      { return ErrNotSupportedOnOS }
 func KernelRelease() (string, error)                     { return "", ErrNotSupportedOnOS }
 func UeventSocket() (*os.File, error)                    { return nil, ErrNotSupportedOnOS }
 func SetWatchdogTimeout(*os.File, int) (int, error)      { return 0, ErrNotSupportedOnOS }
@@ -41,10 +44,15 @@ func DropCache(*os.File, int64, int64) error             { return ErrNotSupporte
 func LockFile(*os.File) error                            { return ErrNotSupportedOnOS }
 func PinToCPU(int) error                                 { return ErrNotSupportedOnOS }
 func DieWithParent() *syscall.SysProcAttr                { return nil }
+func NewProcessGroup() *syscall.SysProcAttr              { return nil }
+func KillGroup(int) error                                { return ErrNotSupportedOnOS }
+func Owner(fs.FileInfo) (uid, gid uint32, ok bool)       { return 0, 0, false }
+func Allocated(info fs.FileInfo) uint64                  { return uint64(max(0, info.Size())) }
 
 // KernelLog is documented in the files for Linux.
 type KernelLog struct{}
 
+func ReadKernelLog(int) ([]string, error) { return nil, ErrNotSupportedOnOS }
 func OpenKernelLog() (*KernelLog, error)  { return nil, ErrNotSupportedOnOS }
 func (*KernelLog) New(limit int) []string { return nil }
 func (*KernelLog) Close() error           { return nil }

@@ -41,6 +41,8 @@ type Config struct {
 
 	Disks []Disk
 	Ports []Port
+	// Restarts says that a machine that restarts goes on. It ends otherwise.
+	Restarts bool
 	// RAM is the path of a file that holds the machine's memory, shared: it can
 	// be read when the machine has ended. "" is anonymous memory.
 	RAM string
@@ -80,6 +82,9 @@ type Disk struct {
 type Port struct {
 	Name string
 	W    io.Writer
+	// Talk, if not nil, has the port in both directions instead of W. It returns
+	// when reading fails: the machine has ended then.
+	Talk func(io.ReadWriter)
 }
 
 // Line is one line of the console.
@@ -135,8 +140,10 @@ func (c Config) withDefaults() Config {
 // appear.
 func (c Config) args(sockets string) []string {
 	machine := c.Arch.Machine
-	a := []string{"-nodefaults", "-display", "none", "-no-reboot",
-		"-smp", strconv.Itoa(c.CPUs), "-m", strconv.Itoa(c.MemMiB) + "M"}
+	a := []string{"-nodefaults", "-display", "none", "-smp", strconv.Itoa(c.CPUs), "-m", strconv.Itoa(c.MemMiB) + "M"}
+	if !c.Restarts {
+		a = append(a, "-no-reboot")
+	}
 	if c.RAM != "" {
 		a = append(a, "-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,share=on,mem-path=%s", c.MemMiB, escape(c.RAM)))
 		machine += ",memory-backend=ram"

@@ -114,7 +114,7 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 	m.qmp = newMonitor(listeners[0])
 	var copies sync.WaitGroup
 	for i, p := range c.Ports {
-		copies.Go(func() { serve(listeners[i+1], p.W) })
+		copies.Go(func() { serve(listeners[i+1], p) })
 	}
 	go m.console.copy(out)
 	if c.Begin != nil {
@@ -151,15 +151,19 @@ func (m *Machine) finish(err error) {
 	}
 }
 
-// serve copies what a guest writes to a port, connection after connection,
+// serve takes what a guest writes to a port, connection after connection,
 // until the listener is closed.
-func serve(l net.Listener, w io.Writer) {
+func serve(l net.Listener, p Port) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
 			return
 		}
-		io.Copy(w, conn)
+		if p.Talk != nil {
+			p.Talk(conn)
+		} else {
+			io.Copy(p.W, conn)
+		}
 		conn.Close()
 	}
 }

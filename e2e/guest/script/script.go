@@ -21,7 +21,23 @@ type Script struct {
 	// End is what the guest does when no step is left: "poweroff" (default) or
 	// "restart".
 	End string `json:"end,omitempty"`
+	// Root, if not nil, is another root filesystem. The guest has no steps then
+	// and answers nobody: it hands over to that root's own first process.
+	Root *Root `json:"root,omitempty"`
 }
+
+// Root is the root filesystem of a distribution.
+type Root struct {
+	Serial    string `json:"serial"`    // of the disk
+	Partition int    `json:"partition"` // of it, from 1
+	Type      string `json:"type"`
+	Init      string `json:"init"` // the first process
+}
+
+// Agent is the argument with which the guest, as a process of a distribution,
+// takes steps from the port one after the other, a line of JSON each, and answers
+// each with its events. It begins with the facts, at every boot.
+const Agent = "agent"
 
 // Mount is a filesystem on a disk, which the guest knows by its serial.
 type Mount struct {

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/panicroom-kdump/panicroom/reserve"
+)
+
+func TestTable(t *testing.T) {
+	text := table([]*found{{Row: "ext4/trixie/packed", Kernel: "6.12", Minimum: 120, Tries: []try{{116, false, "Out of memory: Killed"}, {120, true, "saved"}}, Facts: reserve.Facts{}}})
+	if !strings.Contains(text, "| ext4 | 6.12 | packed | 120 MiB | Out of memory |") {
+		t.Errorf("%s", text)
+	}
+}
+
+func TestWriteDocument(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.md")
+	if err := os.WriteFile(path, []byte("before\n"+beginMark+"old\n"+endMark+"after\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeDocument(path, "new"); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := os.ReadFile(path); string(text) != "before\n"+beginMark+"\nnew\n\n"+endMark+"after\n" {
+		t.Errorf("%q", text)
+	}
+	if err := os.WriteFile(path, []byte("no marks"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeDocument(path, "new"); err == nil {
+		t.Error("a document without marks is written")
+	}
+}
