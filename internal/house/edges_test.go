@@ -37,6 +37,7 @@ var floors = map[string]int{
 	"kernel": 2,
 	"target": 2,
 
+	"target/sshdir":     3,
 	"target/targettest": 3,
 	"vmcore/vmcoretest": 3,
 
@@ -108,6 +109,8 @@ var edges = []struct{ from, to, because string }{
 	{"crashenv", "report", "crash half leaves a report beside the dump"},
 
 	{"cmd/panicroom", "internal/sys", "version and machine of the command itself"},
+	{"target/sshdir", "target", "implements one"},
+	{"target/sshdir", "internal/ui", "hints of what to do about keys"},
 	{"cmd/panicroom", "internal/ui", "every word to a person or a pipe"},
 	{"cmd/panicroom", "internal/kexecline", "called as kexec, it reads the command lines of kexec-tools"},
 	{"cmd/panicroom", "internal/dumpline", "called as makedumpfile, it reads the command lines of makedumpfile"},
@@ -137,6 +140,8 @@ var foreign = []struct{ module, from, because string }{
 	{"github.com/klauspost/compress", "internal/kimage", "kernel images in zstd"},
 	{"github.com/pierrec/lz4/v4", "internal/kimage", "kernel images in lz4's modern frame"},
 	{"github.com/anchore/go-lzo", "internal/kimage", "kernel images in lzo; the container around the blocks is read here"},
+	{"golang.org/x/crypto/ssh", "target/sshdir", "dumps on other machines"},
+	{"github.com/pkg/sftp", "target/sshdir", "files on other machines"},
 	{"github.com/google/go-cmp", "test", "differences that can be read"},
 	{"github.com/google/go-cmp", "internal/getopt/getopttest", "differences that can be read; only tests import it"},
 	{"github.com/klauspost/compress", "test", "dumps made by hand; the referee of our zstd encoder"},
