@@ -15,7 +15,8 @@ const (
 	DropIns = "/etc/panicroom.d"
 )
 
-// Config is a whole configuration, defaults filled in and checked.
+// Config is a whole configuration, defaults filled in and checked. Its tags are
+// the keys of the file: a string, an int, a size (uint64) or a duration each.
 type Config struct {
 	Reserve Reserve  `toml:"reserve"`
 	Kernel  Kernel   `toml:"kernel"`
@@ -25,6 +26,10 @@ type Config struct {
 	After   After    `toml:"after"`
 	Keep    Keep     `toml:"keep"`
 	Notify  Notify   `toml:"notify"`
+
+	// Files are those that it was read from, in their order; none if all is
+	// default.
+	Files []string
 }
 
 // Reserve is how much memory is set aside for the panic kernel.
@@ -63,7 +68,7 @@ type Target struct {
 	// address stands in brackets.
 	SSH string `toml:"ssh"`
 	// Key is the private key to log in with, KnownHosts the file with the host's
-	// public key. No other host key is accepted.
+	// public key. No other host key is accepted. Both have a default.
 	Key        string `toml:"key"`
 	KnownHosts string `toml:"known-hosts"`
 	// NFS is an export of a server of NFS version 4 and a directory in it:
@@ -73,7 +78,7 @@ type Target struct {
 	Options string `toml:"options"`
 	// Deadline is how long everything about this target may take, from waiting
 	// for its disk or network to the last byte; then the next one is tried.
-	Deadline time.Duration `toml:"-"`
+	Deadline time.Duration `toml:"deadline"`
 }
 
 // Network is how the crash environment reaches targets of other machines.
@@ -91,12 +96,12 @@ type After struct {
 	Failed string `toml:"failed"` // the same, when no target took the dump
 }
 
-// Keep is how many saved crashes stay; the oldest go first, the newest never.
-// 0 is no limit.
+// Keep is how many saved crashes stay in each directory; the oldest go first, the
+// newest never. 0 is no limit.
 type Keep struct {
 	Count int    `toml:"count"`
-	Bytes uint64 `toml:"-"` // of all of them
-	Free  uint64 `toml:"-"` // stays free on the filesystem
+	Bytes uint64 `toml:"bytes"` // of all of them
+	Free  uint64 `toml:"free"`  // stays free on the filesystem
 }
 
 // Notify is who is told of a crash, on the boot after it.

@@ -29,6 +29,7 @@ var floors = map[string]int{
 	"internal/seal":      1,
 	"internal/kexecline": 1,
 	"internal/dumpline":  1,
+	"internal/config":    1,
 
 	"internal/getopt/getopttest": 1,
 
@@ -67,6 +68,7 @@ var edges = []struct{ from, to, because string }{
 	{"internal/dumpline", "internal/getopt", "makedumpfile reads its command line with getopt_long"},
 	{"internal/getopt/getopttest", "internal/getopt", "documents are compared with the table of options"},
 	{"vmcore", "internal/zstdpage", "pages compressed with zstd, in half the time of the library that reads them"},
+	{"internal/config", "internal/ui", "sizes as people write them"},
 	{"internal/host", "internal/fdt", "the firmware's reserved memory stands in the device tree"},
 	{"internal/seal", "internal/fdt", "the seal lies in /chosen of the panic kernel's device tree"},
 	{"internal/device", "internal/sys", "uevents, device numbers, finit_module"},
@@ -130,6 +132,8 @@ var edges = []struct{ from, to, because string }{
 var foreign = []struct{ module, from, because string }{
 	{"golang.org/x/sys/unix", "internal/sys", "one package knows system calls, all others run anywhere"},
 	{"github.com/spf13/cobra", "cmd/panicroom", "help, completion and flags as people know them"},
+	{"github.com/pelletier/go-toml/v2/unstable", "internal/config", "its parser tells where a key stands; a tenth of its decoder's weight"},
+	{"github.com/pelletier/go-toml/v2", "test", "the referee of what our configuration takes"},
 	{"github.com/cavaliergopher/cpio", "internal/boot", "initramfs are newc cpio archives"},
 	{"github.com/cilium/ebpf/btf", "test", "the referee of our BTF reader; it links os/exec, so it is nothing more"},
 	{"github.com/klauspost/compress", "vmcore", "pages of kdump-compressed dumps"},

@@ -54,6 +54,8 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"plans", "crashenv", `^Plan$`, `^FuzzParsePlan$`},
 	{"command lines of kexec", "internal/kexecline", `^Parse$`, `^FuzzParse$`},
 	{"command lines of makedumpfile", "internal/dumpline", `^Parse$`, `^FuzzParse$`},
+	{"configurations", "internal/config", `^Parse$`, `^FuzzParse$`},
+	{"addresses of targets", "internal/config", `^ParseSSH$`, `^FuzzAddresses$`},
 	{"manifests", "crashenv", `^Manifest$`, `^FuzzParseManifest$`},
 }
 

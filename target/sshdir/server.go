@@ -31,45 +31,7 @@ type Server struct {
 	HostKeys []string `json:"host_keys,omitempty"`
 }
 
-// ErrPlace is the error of a text that names no directory of another machine.
-var ErrPlace = errors.New("not of the form [USER@]HOST[:PORT]:DIR")
-
-// Parse reads [USER@]HOST[:PORT]:DIR, with an IPv6 address in brackets. The user
-// is root and the port 22 if they are left out.
-func Parse(place string) (*Server, error) {
-	bad := func() (*Server, error) { return nil, fmt.Errorf("%q: %w", place, ErrPlace) }
-	s := &Server{User: "root", Port: 22}
-	rest := place
-	if user, after, ok := strings.Cut(rest, "@"); ok && !strings.ContainsAny(user, ":/[") {
-		s.User, rest = user, after
-	}
-	if after, ok := strings.CutPrefix(rest, "["); ok {
-		host, after, ok := strings.Cut(after, "]:")
-		if a, err := netip.ParseAddr(host); !ok || err != nil || !a.Is6() || a.Zone() != "" {
-			return bad()
-		}
-		s.Host, rest = host, after
-	} else {
-		var ok bool
-		if s.Host, rest, ok = strings.Cut(rest, ":"); !ok {
-			return bad()
-		}
-	}
-	if port, dir, ok := strings.Cut(rest, ":"); ok && port != "" && strings.Trim(port, "0123456789") == "" {
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 {
-			return bad()
-		}
-		s.Port, rest = uint16(n), dir
-	}
-	s.Dir = rest
-	if s.User == "" || s.Host == "" || s.Dir == "" || strings.HasPrefix(s.Host, "-") || strings.ContainsAny(place, " \t\r\n\x00") {
-		return bad()
-	}
-	return s, nil
-}
-
-// String is the directory as Parse reads it.
+// String is [USER@]HOST[:PORT]:DIR.
 func (s *Server) String() string {
 	host := s.Host
 	if strings.Contains(host, ":") {
