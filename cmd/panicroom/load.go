@@ -14,14 +14,18 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/capture"
 	"github.com/panicroom-kdump/panicroom/crashenv"
+	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/internal/host"
+	"github.com/panicroom-kdump/panicroom/internal/network"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
 )
 
 // loading is the flags of load.
 type loading struct {
-	target    string
+	places    []string // --target
+	targets   []config.Target
+	network   string // --network
 	kernel    string
 	modules   string
 	initramfs string
@@ -56,9 +60,12 @@ func newLoad(c *command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "load",
 		Short: "put the panic kernel in place",
-		Long: `Build the initramfs of the panic kernel for a target directory, check every
-rule of the kernel, and load both into reserved memory. From then on a panic
-leaves a crash in the target directory.
+		Long: `Build the initramfs of the panic kernel for a target, check every rule of the
+kernel, and load both into reserved memory. From then on a panic leaves a crash
+at the target: in a directory on a local disk, on a partition of its own
+(partition:/dev/vdb1), or in a directory of another machine
+(ssh:[USER@]HOST[:PORT]:DIR, nfs:HOST:/DIR). Several are tried in order, until
+one has taken the dump.
 
 What was loaded before stays in place if anything is wrong, and is put back if
 the kernel refuses in spite of the checks. Load again after the kernel, the
@@ -71,6 +78,7 @@ insists on one.
 ` + levelHelp,
 		Example: `  panicroom load --target /var/crash
   panicroom load --target /var/crash --dry-run    show the plan, change nothing
+  panicroom load --target ssh:dump@store:/crash --target /var/crash
   panicroom load --kernel /boot/vmlinux-6.12.107+deb13-riscv64 --final poweroff
   panicroom load --record my-machine --dry-run    for a bug report
   panicroom load --reboot && panicroom reboot --kexec`,
@@ -91,9 +99,16 @@ insists on one.
 			if _, err := load.ParseMethod(l.method); err != nil {
 				return usage(cmd, fmt.Errorf("--method: %w", err))
 			}
+			for _, place := range l.places {
+				t, err := config.ParseTarget(place)
+				if err != nil {
+					return usage(cmd, fmt.Errorf("--target: %w", err))
+				}
+				l.targets = append(l.targets, t)
+			}
 			l.hasCmdline = cmd.Flags().Changed("cmdline")
 			if l.reboot {
-				for _, name := range []string{"target", "modules", "level", "format", "compress", "mem-limit", "final", "cpus"} {
+				for _, name := range []string{"target", "modules", "level", "format", "compress", "mem-limit", "final", "cpus", "network"} {
 					if cmd.Flags().Changed(name) {
 						return usage(cmd, fmt.Errorf("--%s is of a panic kernel, --reboot loads another", name))
 					}
@@ -107,7 +122,8 @@ insists on one.
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&l.target, "target", "/var/crash", "save to `DIR`, on a local disk")
+	f.StringArrayVar(&l.places, "target", []string{config.DefaultDir}, "save to `PLACE`, else to the next")
+	f.StringVar(&l.network, "network", network.Copy, "get addresses `HOW`: copy or dhcp")
 	f.StringVar(&l.kernel, "kernel", "", "panic kernel `FILE` (default: the running kernel)")
 	f.StringVar(&l.modules, "modules", "", "its modules `DIR` (default: /lib/modules/RELEASE)")
 	f.StringVar(&l.initramfs, "initramfs", "", "load `FILE` instead of building an initramfs")
@@ -164,7 +180,7 @@ func (l *loading) run(ctx context.Context, c *command) error {
 			return err
 		}
 	} else {
-		c.step("building the initramfs for %s", l.target)
+		c.step("building the initramfs for %s", strings.Join(l.places, ", "))
 		if env, err = l.environment(ctx, machine, kernel); err != nil {
 			return err
 		}
@@ -295,12 +311,9 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 	if modules == "" {
 		modules = filepath.Join("/lib/modules", release)
 	}
-	dir, err := filepath.Abs(l.target)
-	if err != nil {
-		return nil, err
-	}
 	opts := crashenv.Options{
-		Dir:     dir,
+		Targets: l.targets,
+		Network: config.Network{Method: l.network},
 		Release: release,
 		Modules: os.DirFS(modules),
 		Level:   l.level,
@@ -351,7 +364,11 @@ func (l *loading) say(c *command, plan *load.Plan, env *crashenv.Environment) er
 	}
 	where := "where the given initramfs puts them"
 	if env != nil {
-		where = fmt.Sprintf("to %s (%s %s)", env.Plan.Target.Path, env.Plan.Target.Type, env.Plan.Target.UUID)
+		var all []string
+		for _, t := range env.Plan.Targets {
+			all = append(all, t.String())
+		}
+		where = "to " + strings.Join(all, ", or else to ")
 	}
 	fmt.Fprintf(c.stdout, "crashes go %s\n", where)
 	_, err := fmt.Fprintf(c.stdout, "%s of memory are in the dump's headers; %s of %s reserved are free for saving it\n",

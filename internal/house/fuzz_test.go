@@ -56,6 +56,9 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"command lines of makedumpfile", "internal/dumpline", `^Parse$`, `^FuzzParse$`},
 	{"configurations", "internal/config", `^Parse$`, `^FuzzParse$`},
 	{"addresses of targets", "internal/config", `^ParseSSH$`, `^FuzzAddresses$`},
+	{"signatures on disks", "internal/device", `^Holds$`, `^FuzzHolds$`},
+	{"answers of DHCP servers", "internal/network", `^parseLease$`, `^FuzzParseLease$`},
+	{"partitions for crashes", "target/partition", `^readTable$`, `^FuzzOpen$`},
 	{"manifests", "crashenv", `^Manifest$`, `^FuzzParseManifest$`},
 }
 

@@ -21,6 +21,12 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 // of the panic room twice over while the initramfs is unpacked, once after.
 // Whoever raises it says here what for:
 //
+//   - 9.2 MB: dumps go to other machines: SSH and SFTP with the curves and ciphers
+//     that servers want (1.3 MB), netlink and DHCP (0.7 MB), the network of the
+//     standard library with its resolver (0.6 MB), the partition for crashes, the
+//     configuration and what finds the way (0.4 MB). The libraries are those whose
+//     bugs others have found already. Measured 9.18 MB; docs/targets.md has what
+//     each target takes in memory.
 //   - 6.1 MB: the walk to what a report needs (--level report, and first when room
 //     is short), free lists, LZMA into the kernel's own memory, the panic kernel's
 //     configuration; one step of the file. Measured 6.095 MB.
@@ -40,7 +46,7 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 //   - 4.5 MB: cobra, encoding/json, kdump formats with zstd, BTF, xz, page
 //     selection and the report; the "disk only" budget of the first design was
 //     4.0 MB without a command line library (0.3 MB) and BTF (0.4 MB).
-const maxBytes = 6_100_000
+const maxBytes = 9_200_000
 
 // forbidden are packages that the crash binary must not link. An exception
 // names the only package that may import it.
@@ -51,8 +57,8 @@ var forbidden = []struct{ pkg, except, because string }{
 	{"html/template", "", "1.9 MB: keeps every exported method alive"},
 	{"text/template", "github.com/spf13/cobra", "1.0 MB for whoever calls it; cobra imports it and the linker drops it, which TestCrashBinaryWeight proves"},
 	{"database/sql", "", "no database"},
-	{"crypto/tls", "", "0.9 MB, no network target yet"},
-	{"crypto/x509", "", "no network target yet"},
+	{"crypto/tls", "", "0.9 MB, and no target speaks HTTPS yet"},
+	{"crypto/x509", "golang.org/x/crypto/ssh", "it parses keys of former times for SSH; whole chains of certificates are for TLS"},
 	{"encoding/gob", "", "not a format of ours"},
 	{"plugin", "", "static"},
 	{"runtime/cgo", "", "static"},

@@ -27,6 +27,8 @@ func MmapRead(*os.File, int64, int) ([]byte, error)      { return nil, ErrNotSup
 func Munmap([]byte) error                                { return ErrNotSupportedOnOS }
 func Mount(_, _, _ string, _ MountFlags, _ string) error { return ErrNotSupportedOnOS }
 func Unmount(string) error                               { return ErrNotSupportedOnOS }
+func UnmountNow(string) error                            { return ErrNotSupportedOnOS }
+func SetHostname(string) error                           { return ErrNotSupportedOnOS }
 func FinitModule(*os.File, string, bool) error           { return ErrNotSupportedOnOS }
 func Reboot(RebootCommand) error                         { return ErrNotSupportedOnOS }
 func Sync()                                              {}
