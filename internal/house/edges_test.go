@@ -163,6 +163,7 @@ var foreign = []struct{ module, from, because string }{
 	{"golang.org/x/crypto/ssh", "target/sshdir", "dumps on other machines"},
 	{"github.com/pkg/sftp", "target/sshdir", "files on other machines"},
 	{"github.com/vishvananda/netlink", "internal/network", "links, addresses and routes over netlink"},
+	{"github.com/vishvananda/netlink", "e2e", "the network of machines that are crashed"},
 	{"github.com/vishvananda/netns", "test", "networks of tests are in namespaces of their own"},
 	{"github.com/insomniacslk/dhcp", "internal/network", "addresses from a server"},
 	{"github.com/google/go-cmp", "test", "differences that can be read"},
