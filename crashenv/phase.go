@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 )
@@ -235,6 +236,18 @@ func misbehave(ctx context.Context, die, name string) {
 	case "late":
 		<-ctx.Done()
 	}
+}
+
+// brief is an error's text as one line, in which nothing stands twice: when a
+// line is cut, everything that was on its way says so.
+func brief(err error) string {
+	var parts []string
+	for part := range strings.SplitSeq(oneLine(err.Error()), "; ") {
+		if !slices.ContainsFunc(parts, func(p string) bool { return strings.HasSuffix(p, part) }) {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, "; ")
 }
 
 // oneLine makes a text fit for one line of a console.

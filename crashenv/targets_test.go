@@ -469,3 +469,10 @@ func TestSaveAttempts(t *testing.T) {
 		t.Errorf("attempts (-want +got):\n%s", diff)
 	}
 }
+
+func TestBrief(t *testing.T) {
+	err := errors.Join(errors.New("dump: store: lost"), errors.New("store: lost"), errors.New("commit: store: lost\nagain"), errors.New("store: lost"))
+	if got, want := brief(err), "dump: store: lost; commit: store: lost; again"; got != want {
+		t.Errorf("brief = %q; want %q", got, want)
+	}
+}

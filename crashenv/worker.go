@@ -44,7 +44,7 @@ func work() error {
 	err = w.run(context.Background())
 	w.state.Ended = true
 	if err != nil {
-		w.state.Reason = oneLine(err.Error())
+		w.state.Reason = brief(err)
 		if failed, ok := errors.AsType[*PhaseError](err); ok {
 			w.state.Phase = failed.Phase
 		}

@@ -120,7 +120,8 @@ func (s *Server) config(key []byte) (*ssh.ClientConfig, error) {
 		return nil, fmt.Errorf("no host key of %s is known", s.Host)
 	}
 	return &ssh.ClientConfig{
-		User: s.User, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, ClientVersion: "SSH-2.0-panicroom",
+		Config: ssh.Config{Ciphers: ciphers()},
+		User:   s.User, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, ClientVersion: "SSH-2.0-panicroom",
 		HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(_ string, _ net.Addr, got ssh.PublicKey) error {
 			e := &HostKeyError{Host: s.Host, Got: ssh.FingerprintSHA256(got)}
@@ -134,6 +135,14 @@ func (s *Server) config(key []byte) (*ssh.ClientConfig, error) {
 			return e
 		},
 	}, nil
+}
+
+// ciphers are those of the library, with the one first that needs no instructions
+// of its own: Go's AES has none on riscv64, and ChaCha20 with Poly1305 seals 29
+// MB/s where AES-GCM seals 4 (32 KiB at a time, under qemu-user; Go 1.26).
+func ciphers() []string {
+	all := ssh.SupportedAlgorithms().Ciphers
+	return append([]string{ssh.CipherChaCha20Poly1305}, slices.DeleteFunc(all, func(c string) bool { return c == ssh.CipherChaCha20Poly1305 })...)
 }
 
 // connect logs in at one address.

@@ -170,11 +170,11 @@ func (t *Target) explain(err error, file string, offset int64, length int) error
 	t.mu.Lock()
 	lost := t.lost
 	t.mu.Unlock()
-	if lost == nil && (errors.Is(err, sftp.ErrSSHFxConnectionLost) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, io.EOF)) {
-		lost = err
-	}
 	if lost != nil {
 		return fmt.Errorf("%s: %w: %w", t.name, ErrLost, lost)
+	}
+	if errors.Is(err, sftp.ErrSSHFxConnectionLost) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: %w", t.name, ErrLost)
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%s: %w", t.name, err)
