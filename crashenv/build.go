@@ -21,6 +21,7 @@ import (
 	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/internal/device"
 	"github.com/panicroom-kdump/panicroom/internal/network"
+	"github.com/panicroom-kdump/panicroom/internal/sys"
 	"github.com/panicroom-kdump/panicroom/kernel"
 )
 
@@ -59,6 +60,9 @@ type Options struct {
 	// its block devices by its name in /dev; nil opens the real one.
 	Root fs.FS
 	Open func(name string) (io.ReaderAt, io.Closer, error)
+	// Table reads the table of a device of the device mapper; nil asks the running
+	// system.
+	Table func(major, minor uint32) ([]sys.MapperTarget, error)
 	// Lookup finds the addresses of a host, and Record the way to them over an
 	// interface, "" for any; nil asks the running system.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
@@ -105,6 +109,9 @@ func Build(ctx context.Context, opts Options) (*Environment, error) {
 		opts.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		}
+	}
+	if opts.Table == nil {
+		opts.Table = sys.MapperTable
 	}
 	if opts.Record == nil {
 		opts.Record = network.Record

@@ -51,6 +51,11 @@ func (w *worker) openTarget(ctx context.Context, n int) (o *opened, err error) {
 	var found device.Found
 	if t.UUID != "" {
 		if err := w.phases.run(ctx, PhaseDevice, func(ctx context.Context) (text string, err error) {
+			if t.Mapped != nil {
+				if err := w.mapDevice(ctx, n, t.Mapped); err != nil {
+					return "", err
+				}
+			}
 			found, err = w.wait(ctx, t.UUID)
 			return fmt.Sprintf("%s is %s", found.Device, found.Filesystem), err
 		}); err != nil {
@@ -88,6 +93,23 @@ func (w *worker) wait(ctx context.Context, uuid string) (device.Found, error) {
 		return device.Found{}, err
 	}
 	return device.Wait(ctx, src, uuid)
+}
+
+// mapDevice has the device mapper make the block device of a target, once the
+// volumes that it is made of have come.
+func (w *worker) mapDevice(ctx context.Context, n int, m *device.Mapped) error {
+	numbers := map[string]string{}
+	for _, v := range m.Volumes() {
+		found, err := w.wait(ctx, v)
+		if err != nil {
+			return err
+		}
+		if numbers[v], err = device.Number(os.DirFS("/"), found.Device); err != nil {
+			return err
+		}
+	}
+	_, _, err := sys.MapperCreate(fmt.Sprintf("panicroom%d", n), m.Table(numbers))
+	return err
 }
 
 // mountFlags: nothing on a target may be executed or taken for a device.

@@ -119,9 +119,24 @@ func (b *builder) directory(name string) (*Target, []string, error) {
 	if err != nil {
 		return fail(err)
 	}
-	drivers, err := device.Drivers(b.Root, block)
+	mapped, under, err := b.under(block)
 	if err != nil {
 		return fail(err)
+	}
+	var names []string
+	for _, u := range under {
+		drivers, err := device.Drivers(b.Root, u)
+		if err != nil {
+			return fail(err)
+		}
+		more, err := b.names(drivers)
+		if err != nil {
+			return fail(err)
+		}
+		names = append(names, more...)
+	}
+	if mapped != nil && b.known("dm_mod") {
+		names = append(names, "dm_mod")
 	}
 	r, c, err := b.Open(block.Name)
 	if err != nil {
@@ -135,15 +150,41 @@ func (b *builder) directory(name string) (*Target, []string, error) {
 	if filesystem.Devices > 1 {
 		return fail(fmt.Errorf("%s on %d devices: %w", filesystem.Type, filesystem.Devices, device.ErrStacked))
 	}
-	names, err := b.names(drivers)
-	if err != nil {
-		return fail(err)
-	}
 	for _, m := range mount.Modules() {
 		names = append(names, b.filesystemModule(m)...)
 	}
 	return &Target{Kind: Directory, UUID: filesystem.UUID, Type: mount.Type, Options: mountOptions(mount),
-		Dir: inside, Path: dir, Device: "/dev/" + block.Name}, names, nil
+		Dir: inside, Path: dir, Device: "/dev/" + block.Name, Mapped: mapped}, names, nil
+}
+
+// under are the block devices that have drivers: a device itself, or those that
+// the device mapper makes it of.
+func (b *builder) under(block *device.Block) (*device.Mapped, []*device.Block, error) {
+	if !device.IsMapped(b.Root, block) {
+		return nil, []*device.Block{block}, nil
+	}
+	table, err := b.Table(block.Major, block.Minor)
+	if err != nil {
+		return nil, nil, err
+	}
+	var under []*device.Block
+	mapped, err := device.Linear("/dev/"+block.Name, table, func(major, minor uint32) (string, error) {
+		u, err := device.FindBlock(b.Root, major, minor)
+		if err != nil {
+			return "", err
+		}
+		r, c, err := b.Open(u.Name)
+		if err != nil {
+			return "", err
+		}
+		defer c.Close()
+		under = append(under, u)
+		return device.PhysicalVolume(r)
+	})
+	if errors.Is(err, device.ErrStacked) {
+		err = ui.Hint(err, "choose a directory on a disk, a partition or a linear volume of LVM")
+	}
+	return mapped, under, err
 }
 
 // mountOptions are what the filesystem needs to be mounted with in the panic
@@ -213,7 +254,7 @@ const keyDir = "/keys"
 // ssh resolves a directory of another machine.
 func (b *builder) ssh(ctx context.Context, c config.Target) (*Target, []string, error) {
 	fail := func(err error) (*Target, []string, error) {
-		return nil, nil, &TargetError{c.SSH, err, ui.Hints(err)}
+		return nil, nil, &TargetError{c.SSH, err, nil}
 	}
 	at, err := config.ParseSSH(c.SSH)
 	if err != nil {
@@ -240,7 +281,7 @@ func (b *builder) ssh(ctx context.Context, c config.Target) (*Target, []string, 
 // nfs resolves a directory of an NFS server.
 func (b *builder) nfs(ctx context.Context, c config.Target) (*Target, []string, error) {
 	fail := func(err error) (*Target, []string, error) {
-		return nil, nil, &TargetError{c.NFS, err, ui.Hints(err)}
+		return nil, nil, &TargetError{c.NFS, err, nil}
 	}
 	at, err := config.ParseNFS(c.NFS)
 	if err != nil {

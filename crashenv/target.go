@@ -7,6 +7,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/panicroom-kdump/panicroom/internal/device"
 	"github.com/panicroom-kdump/panicroom/internal/network"
 	"github.com/panicroom-kdump/panicroom/target/sshdir"
 )
@@ -42,6 +43,9 @@ type Target struct {
 	Dir string `json:"dir,omitempty"`
 	// Device is the block device in the healthy system, for people.
 	Device string `json:"device,omitempty"`
+	// Mapped says what the device mapper makes the block device of; nil is one that
+	// is there.
+	Mapped *device.Mapped `json:"mapped,omitempty"`
 
 	// SSH says how to get to a directory over SSH, and Key which file of the
 	// initramfs has the private key, which is nowhere else.
@@ -91,6 +95,9 @@ func (t *Target) check() error {
 		}
 		if !path.IsAbs(t.Dir) || path.Clean(t.Dir) != t.Dir {
 			return fmt.Errorf("directory %q", t.Dir)
+		}
+		if t.Mapped != nil {
+			return t.Mapped.Check()
 		}
 		return nil
 	case Partition:

@@ -22,6 +22,7 @@ import (
 	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/internal/device"
 	"github.com/panicroom-kdump/panicroom/internal/network"
+	"github.com/panicroom-kdump/panicroom/internal/sys"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/target/sshdir"
 	"github.com/panicroom-kdump/panicroom/target/targettest"
@@ -474,5 +475,61 @@ func TestBrief(t *testing.T) {
 	err := errors.Join(errors.New("dump: store: lost"), errors.New("store: lost"), errors.New("commit: store: lost\nagain"), errors.New("store: lost"))
 	if got, want := brief(err), "dump: store: lost; commit: store: lost; again"; got != want {
 		t.Errorf("brief = %q; want %q", got, want)
+	}
+}
+
+// lvmRoot is testRoot with /srv/crash on a volume that the device mapper makes of
+// the disk.
+func lvmRoot() fstest.MapFS {
+	return testRoot(fstest.MapFS{
+		"proc/self/mountinfo":                        file("27 1 254:1 / / rw - ext4 /dev/vda1 rw\n28 27 252:0 / /data rw - ext4 /dev/mapper/vg-crash rw\n"),
+		"sys/dev/block/252:0":                        link("../../devices/virtual/block/dm-0"),
+		"sys/devices/virtual/block/dm-0/uevent":      file("DEVNAME=dm-0\n"),
+		"sys/devices/virtual/block/dm-0/dm/name":     file("vg-crash\n"),
+		"sys/devices/virtual/block/dm-0/slaves/vda1": link("../../../../platform/10008000.virtio_mmio/virtio7/block/vda/vda1"),
+	})
+}
+
+func TestBuildMapped(t *testing.T) {
+	volume := make([]byte, 8192)
+	copy(volume[512:], "LABELONE")
+	volume[512+20] = 32
+	copy(volume[512+24:], "LVM2 0010a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p")
+	opts := testOptions(t)
+	opts.Root = lvmRoot()
+	disk := opts.Open
+	opts.Open = func(name string) (io.ReaderAt, io.Closer, error) {
+		switch name {
+		case "dm-0":
+			return disk("vda1")
+		case "vda1":
+			return bytes.NewReader(volume), io.NopCloser(nil), nil
+		}
+		return nil, nil, os.ErrNotExist
+	}
+	opts.Table = func(major, minor uint32) ([]sys.MapperTarget, error) {
+		if major != 252 || minor != 0 {
+			t.Errorf("table of %d:%d", major, minor)
+		}
+		return []sys.MapperTarget{{Length: 8192, Type: "linear", Params: "254:1 2048"}}, nil
+	}
+	env, err := Build(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Target{Kind: Directory, UUID: "30313233-3435-3637-3839-616263646566", Type: "ext4", Options: "errors=remount-ro",
+		Dir: "/crash", Path: "/data/crash", Device: "/dev/dm-0", Seconds: 3600, Modules: []string{"virtio", "virtio_blk", "jbd2", "ext4", "starfive_wdt"},
+		Mapped: &device.Mapped{Parts: []device.Part{{Sectors: 8192, On: "0a1b2c-3d4e-5f6g-7h8i-9j0k-1l2m-3n4o5p", From: 2048}}}}
+	if diff := cmp.Diff(want, env.Plan.Targets[0]); diff != "" {
+		t.Errorf("target (-want +got):\n%s", diff)
+	}
+	for kind, is := range map[string]error{"crypt": device.ErrStacked, "linear": device.ErrNoVolume} {
+		opts.Table = func(_, _ uint32) ([]sys.MapperTarget, error) {
+			return []sys.MapperTarget{{Length: 8192, Type: kind, Params: "254:1 2048"}}, nil
+		}
+		volume = make([]byte, 8192)
+		if _, err := Build(t.Context(), opts); !errors.Is(err, is) {
+			t.Errorf("%s: %v; want %v", kind, err, is)
+		}
 	}
 }

@@ -45,6 +45,7 @@ var probers = [...]prober{
 	{1024, 1152, parseF2FS},
 	{64 << 10, 4096, parseBtrfs},
 	{0, 64, parseDumps},
+	{0, 2048, parseVolume},
 }
 
 // DumpsMagic begins a partition of ours, which holds crashes and no filesystem
@@ -65,7 +66,7 @@ func parseDumps(b []byte) *Filesystem {
 
 // Identify finds the filesystem on a block device or image. The error is
 // [ErrUnknownFilesystem] if there is none of those known here (ext2/3/4, xfs,
-// btrfs, vfat, f2fs, and partitions of ours), wraps [ErrAmbiguous] if there are several, and is the
+// btrfs, vfat, f2fs, partitions of ours, volumes of LVM), wraps [ErrAmbiguous] if there are several, and is the
 // reader's if it cannot be read.
 func Identify(r io.ReaderAt) (Filesystem, error) {
 	all, err := identifyAll(r)

@@ -44,6 +44,11 @@ func LockFile(*os.File) error                            { return ErrNotSupporte
 func PinToCPU(int) error                                 { return ErrNotSupportedOnOS }
 func DieWithParent() *syscall.SysProcAttr                { return nil }
 
+func MapperTable(_, _ uint32) ([]MapperTarget, error) { return nil, ErrNotSupportedOnOS }
+func MapperCreate(string, []MapperTarget) (major, minor uint32, err error) {
+	return 0, 0, ErrNotSupportedOnOS
+}
+
 // KernelLog is documented in the files for Linux.
 type KernelLog struct{}
 
