@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -298,55 +299,60 @@ func TestTargetPartition(t *testing.T) {
 	if _, err := partition.Init(image); err != nil {
 		t.Fatal(err)
 	}
-	// The disks of a machine come in the order of its command line, backwards.
 	extra := []string{"-drive", "if=none,id=room,format=raw,file=" + image, "-device", "virtio-blk-device,drive=room,serial=room"}
 	k := kernel(t, "sid")
-	find := script.Step{Name: "disks", Show: &script.Show{Paths: []string{"/sys/block/vda/serial", "/sys/block/vdb/serial"}}}
-	for _, dev := range []string{"/dev/vda", "/dev/vdb"} {
-		sc := &lab.Scenario{
-			Name: "target-partition", Kernel: k, MemMiB: 640, Crashkernel: "128M", Disk: &lab.Disk{SizeMiB: 64},
-			Programs: []string{panicRoom(t, k)}, Extra: extra,
-			Steps: []script.Step{find, loadTo([]string{"partition:" + dev, lab.CrashDir}, "--test-raw"), crashStep(0)},
+	// Nobody knows which of two disks comes first. The other one is refused, and
+	// what was loaded stays.
+	first := named("/dev/vda", loadTo([]string{"partition:/dev/vda"}, "--test-raw"))
+	second := named("/dev/vdb", loadTo([]string{"partition:/dev/vdb"}, "--test-raw"))
+	o := run(t, &lab.Scenario{
+		Name: "target-partition", Kernel: k, MemMiB: 640, Crashkernel: "128M", Disk: &lab.Disk{SizeMiB: 64},
+		Programs: []string{panicRoom(t, k)}, Extra: extra, Steps: []script.Step{first, second, crashStep(0)},
+	})
+	var dev string
+	for _, name := range []string{"/dev/vda", "/dev/vdb"} {
+		r, _ := o.Step(name)
+		switch {
+		case r.Exit == 0:
+			dev = name
+		case !strings.Contains(r.Stderr, "it holds ext4") || !strings.Contains(r.Stderr, "hint: choose another partition"):
+			t.Errorf("load to a partition with a filesystem: exit %d, %s", r.Exit, r.Stderr)
 		}
-		o := run(t, sc)
-		if r, _ := o.Step("disks"); !strings.HasPrefix(strings.TrimSpace(r.Stdout), map[string]string{"/dev/vda": "room", "/dev/vdb": lab.DiskSerial}[dev]) {
-			continue
-		}
-		ends(t, o)
-		copied := image + ".copy"
-		raw, err := os.ReadFile(image)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(copied, raw, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		dir := t.TempDir()
-		paths, err := partition.Unpack(t.Context(), copied, dir)
-		if err != nil || len(paths) != 1 {
-			t.Fatalf("Unpack = %q, %v\n%s", paths, err, o.Story())
-		}
-		s := onlyCrash(t, o, dir)
-		judge(t, s, false)
-		inGuest(t, k, extra, dev, s)
-		if t.Failed() {
-			t.Log(o.Story())
-		}
-		return
 	}
-	t.Fatal("the partition is neither of the first two disks")
+	if dev == "" || !o.Panicked() || o.CrashKernel() < 0 || !o.PoweredOff() {
+		t.Fatalf("loaded for %q, panicked %v, powered off %v\n%s", dev, o.Panicked(), o.PoweredOff(), o.Story())
+	}
+	copied := image + ".copy"
+	raw, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(copied, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	paths, err := partition.Unpack(t.Context(), copied, dir)
+	if err != nil || len(paths) != 1 {
+		t.Fatalf("Unpack = %q, %v\n%s", paths, err, o.Story())
+	}
+	s := onlyCrash(t, o, dir)
+	judge(t, s, false)
+	inGuest(t, k, extra, dev, s)
+	if t.Failed() {
+		t.Log(o.Story())
+	}
 }
 
 // inGuest boots again and unpacks there.
 func inGuest(t *testing.T, k *lab.Kernel, extra []string, dev string, first *saved) {
 	t.Helper()
-	unpack := lab.Run("panicroom", "target", "unpack", dev, "--to", lab.CrashDir)
+	unpack := named("unpack", lab.Run("panicroom", "target", "unpack", dev, "--to", lab.CrashDir))
 	again := named("again", lab.Run("panicroom", "target", "unpack", dev))
 	o := run(t, &lab.Scenario{
-		Name: "target-partition-next", Kernel: k, MemMiB: 512, Disk: &lab.Disk{SizeMiB: 768}, Programs: []string{panicRoom(t, k)}, Extra: extra,
+		Name: "target-partition-next", Kernel: k, MemMiB: 512, Disk: &lab.Disk{SizeMiB: 1024}, Programs: []string{panicRoom(t, k)}, Extra: extra,
 		Steps: []script.Step{unpack, again},
 	})
-	if r, ok := o.Step(unpack.Name); !ok || r.Exit != 0 || !strings.Contains(r.Stdout, lab.CrashDir+"/") {
+	if r, ok := o.Step("unpack"); !ok || r.Exit != 0 || !strings.Contains(r.Stdout, lab.CrashDir+"/") {
 		t.Fatalf("unpack: exit %d, %q, %q\n%s", r.Exit, r.Stdout, r.Stderr, o.Story())
 	}
 	if r, ok := o.Step("again"); !ok || r.Exit != 0 || r.Stdout != "" {
@@ -361,5 +367,72 @@ func inGuest(t *testing.T, k *lab.Kernel, extra []string, dev string, first *sav
 		if f.SHA256 != "" && sha(t, s.file(f.Name)) != f.SHA256 {
 			t.Errorf("%s is not what was saved", f.Name)
 		}
+	}
+}
+
+// physicalVolume makes an image with the label of a physical volume of LVM, and a
+// volume with an ext4 filesystem from the first MiB on.
+func physicalVolume(t *testing.T, mib int64) string {
+	t.Helper()
+	image := filepath.Join(t.TempDir(), "volume")
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, (1+mib)<<20); err != nil {
+		t.Fatal(err)
+	}
+	mkfs := exec.CommandContext(t.Context(), "mkfs.ext4", "-q", "-F", "-m", "0", "-E", "offset=1048576,root_owner=0:0", image, fmt.Sprintf("%dM", mib))
+	mkfs.Env = append(os.Environ(), "PATH=/usr/sbin:/sbin:"+os.Getenv("PATH"))
+	if out, err := mkfs.CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.ext4: %v: %s", err, out)
+	}
+	label := make([]byte, 512)
+	copy(label, "LABELONE")
+	label[8], label[20] = 1, 32
+	copy(label[24:], "LVM2 001")
+	copy(label[32:], "0a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p")
+	f, err := os.OpenFile(image, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(label, 512); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+// A directory on a volume of LVM: the panic kernel makes the volume again.
+func TestTargetLVM(t *testing.T) {
+	t.Parallel()
+	const mib = 384
+	image := physicalVolume(t, mib)
+	k := kernel(t, "trixie")
+	o := run(t, &lab.Scenario{
+		Name: "target-lvm", Kernel: k, MemMiB: 640, Crashkernel: "128M", Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
+		Modules: []string{"dm_mod"}, Extra: []string{"-drive", "if=none,id=pv,format=raw,file=" + image, "-device", "virtio-blk-device,drive=pv,serial=pv"},
+		Steps: []script.Step{
+			{Name: "map", Map: &script.Map{Serial: "pv", Name: "vg-crash", From: 2048, Sectors: mib << 11, Target: "/data", Type: "ext4"}},
+			loadTo([]string{"/data/crash"}), crashStep(0),
+		},
+	})
+	ends(t, o)
+	raw, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	volume, dir := image+".ext4", t.TempDir()
+	if err := os.WriteFile(volume, raw[1<<20:], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	clean, err := lab.ExtractDisk(t.Context(), volume, dir)
+	if err != nil || !clean {
+		t.Fatalf("the volume was unmounted: %v, %v\n%s", clean, err, o.Story())
+	}
+	onlyCrash(t, o, filepath.Join(dir, "crash"))
+	if t.Failed() {
+		t.Log(o.Story())
 	}
 }

@@ -46,6 +46,7 @@ type Step struct {
 	Show    *Show    `json:"show,omitempty"`
 	Unmount *Unmount `json:"unmount,omitempty"`
 	Network *Network `json:"network,omitempty"`
+	Map     *Map     `json:"map,omitempty"`
 }
 
 // Run runs a program and sends its output.
@@ -111,6 +112,17 @@ type Show struct {
 // Unmount takes a filesystem away.
 type Unmount struct {
 	Target string `json:"target"`
+}
+
+// Map has the device mapper make a device of a part of a disk, and mounts it. The
+// numbers are of sectors of 512 bytes.
+type Map struct {
+	Serial  string `json:"serial"`
+	Name    string `json:"name"`
+	From    uint64 `json:"from"`
+	Sectors uint64 `json:"sectors"`
+	Target  string `json:"target"`
+	Type    string `json:"type"`
 }
 
 // Network gives a network device addresses.
