@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
+	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
@@ -16,16 +18,19 @@ import (
 	"time"
 
 	"github.com/panicroom-kdump/panicroom/internal/boot"
+	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/internal/device"
+	"github.com/panicroom-kdump/panicroom/internal/network"
+	"github.com/panicroom-kdump/panicroom/internal/sys"
 	"github.com/panicroom-kdump/panicroom/kernel"
-	"github.com/panicroom-kdump/panicroom/target"
 )
 
-// Options say what [Build] builds. Dir, Release and Modules must be given.
+// Options say what [Build] builds. Targets, Release and Modules must be given.
 type Options struct {
-	// Dir is the directory for the crashes in the running system; it need not
-	// exist yet.
-	Dir string
+	// Targets are tried in their order. A directory need not exist yet.
+	Targets []config.Target
+	// Network is how targets of other machines are reached.
+	Network config.Network
 	// Release is the panic kernel's, and Modules its /lib/modules/RELEASE.
 	Release string
 	Modules fs.FS
@@ -45,6 +50,7 @@ type Options struct {
 	Form      Form      // of the dump
 	MemLimit  uint64    // of saving the dump, in bytes; 0 is half of what is free then
 	Final     Final     // "" is Reboot
+	Failed    Final     // when no target took the dump; "" is Final
 	CPUs      int       // of the panic kernel; 0 is 1
 	Deadlines Deadlines // nil is DefaultDeadlines
 	LogLines  int       // of the report; 0 is its default
@@ -54,6 +60,13 @@ type Options struct {
 	// its block devices by its name in /dev; nil opens the real one.
 	Root fs.FS
 	Open func(name string) (io.ReaderAt, io.Closer, error)
+	// Table reads the table of a device of the device mapper; nil asks the running
+	// system.
+	Table func(major, minor uint32) ([]sys.MapperTarget, error)
+	// Lookup finds the addresses of a host, and Record the way to them over an
+	// interface, "" for any; nil asks the running system.
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+	Record func(to []netip.Addr, iface string) (*network.Facts, error)
 }
 
 // Environment is what [Build] has built.
@@ -75,19 +88,6 @@ type Environment struct {
 	sizes []boot.ModuleSize // of modules that were unpacked
 }
 
-// TargetError is the error of a directory that cannot be a target.
-type TargetError struct {
-	Dir   string
-	Err   error
-	hints []string
-}
-
-func (e *TargetError) Error() string { return fmt.Sprintf("target %s: %v", e.Dir, e.Err) }
-func (e *TargetError) Unwrap() error { return e.Err }
-
-// Hints says what to do.
-func (e *TargetError) Hints() []string { return e.hints }
-
 // ErrDynamic: the binary to pack needs a dynamic linker, which the crash
 // environment does not have.
 var ErrDynamic = errors.New("not a static binary")
@@ -107,6 +107,17 @@ func Build(ctx context.Context, opts Options) (*Environment, error) {
 	if opts.Config == nil {
 		opts.Config = findConfig(opts.Root, opts.Modules, opts.Release)
 	}
+	if opts.Lookup == nil {
+		opts.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	if opts.Table == nil {
+		opts.Table = sys.MapperTable
+	}
+	if opts.Record == nil {
+		opts.Record = network.Record
+	}
 	if opts.Final == "" {
 		opts.Final = Reboot
 	}
@@ -114,9 +125,9 @@ func Build(ctx context.Context, opts Options) (*Environment, error) {
 		opts.Deadlines = DefaultDeadlines()
 	}
 	b := &builder{Options: opts}
-	b.env.Plan = &Plan{Version: planVersion, Release: opts.Release, Level: opts.Level, Form: opts.Form, MemLimit: opts.MemLimit, Final: opts.Final,
+	b.env.Plan = &Plan{Version: planVersion, Release: opts.Release, Level: opts.Level, Form: opts.Form, MemLimit: opts.MemLimit, Final: opts.Final, Failed: opts.Failed,
 		Deadlines: opts.Test.deadlines(opts.Deadlines), LogLines: opts.LogLines, Host: b.host(), Test: opts.Test}
-	if err := b.resolve(); err != nil {
+	if err := b.resolve(ctx); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -135,6 +146,13 @@ type builder struct {
 	env     Environment
 	tree    *boot.ModuleTree
 	modules []boot.Module
+	keys    []secret
+}
+
+// secret is a file of the initramfs that nobody else may see.
+type secret struct {
+	file string
+	text []byte
 }
 
 // read reads a one-line file of the running system, "" if there is none.
@@ -156,61 +174,13 @@ func (b *builder) host() Host {
 }
 
 // resolve fills the Plan.
-func (b *builder) resolve() error {
+func (b *builder) resolve(ctx context.Context) error {
 	var err error
 	if b.tree, err = boot.OpenModules(b.Modules); err != nil {
 		return fmt.Errorf("modules of %s: %w", b.Release, err)
 	}
-	dir, err := realPath(b.Root, b.Dir)
-	if err != nil {
-		return &TargetError{Dir: b.Dir, Err: err}
-	}
-	mount, inside, err := device.FindMount(b.Root, dir)
-	if err != nil {
-		return &TargetError{Dir: b.Dir, Err: err}
-	}
-	if mount.ReadOnly() {
-		return &TargetError{b.Dir, &target.ReadOnlyError{Target: mount.Point}, []string{"mount -o remount,rw " + mount.Point}}
-	}
-	block, err := device.BlockOf(b.Root, mount)
-	if err != nil {
-		return &TargetError{Dir: b.Dir, Err: err}
-	}
-	drivers, err := device.Drivers(b.Root, block)
-	if err != nil {
-		return &TargetError{Dir: b.Dir, Err: err}
-	}
-	r, c, err := b.Open(block.Name)
-	if err != nil {
-		return &TargetError{Dir: b.Dir, Err: err}
-	}
-	defer c.Close()
-	filesystem, err := device.Identify(r)
-	if err != nil {
-		return &TargetError{Dir: b.Dir, Err: fmt.Errorf("/dev/%s: %w", block.Name, err),
-			hints: []string{"choose a directory on ext4, xfs, btrfs, f2fs or vfat"}}
-	}
-	if filesystem.Devices > 1 {
-		return &TargetError{Dir: b.Dir, Err: fmt.Errorf("%s on %d devices: %w", filesystem.Type, filesystem.Devices, device.ErrStacked)}
-	}
-	b.env.Plan.Target = Target{
-		UUID: filesystem.UUID, Type: mount.Type, Options: mountOptions(mount),
-		Dir: inside, Path: dir, Device: "/dev/" + block.Name,
-	}
-	names, err := b.names(drivers)
-	if err != nil {
+	if err := b.targets(ctx); err != nil {
 		return err
-	}
-	for _, m := range mount.Modules() {
-		names = append(names, b.filesystemModule(m)...)
-	}
-	watchdog, err := b.watchdog()
-	if err != nil {
-		return err
-	}
-	names = append(names, watchdog...)
-	if b.modules, err = b.tree.Closure(names...); err != nil {
-		return fmt.Errorf("modules of %s for %s: %w", b.Release, b.Dir, err)
 	}
 	b.env.Plan.Layout, err = b.layout()
 	if err != nil {
@@ -321,28 +291,6 @@ func (b *builder) watchdog() ([]string, error) {
 	return b.names(drivers)
 }
 
-// mountOptions are what the filesystem needs to be mounted with in the panic
-// kernel.
-func mountOptions(m *device.Mount) string {
-	switch m.Type {
-	case "ext2", "ext3", "ext4":
-		// The superblock may say errors=panic, which would be the end of us.
-		return "errors=remount-ro"
-	case "btrfs":
-		// The path in the Plan begins at the top, whatever the default subvolume.
-		return "subvolid=5"
-	case "vfat", "msdos":
-		var options []string
-		for _, name := range []string{"codepage", "iocharset"} {
-			if v, ok := m.Option(name); ok {
-				options = append(options, name+"="+v)
-			}
-		}
-		return strings.Join(options, ",")
-	}
-	return ""
-}
-
 // maxBTF bounds what is read of a kernel's types, in bytes; it is 4 to 6 MiB.
 const maxBTF = 64 << 20
 
@@ -363,6 +311,10 @@ func (b *builder) layout() (*kernel.Layout, error) {
 	}
 	return kernel.LayoutFromBTF(bytes.NewReader(text))
 }
+
+// moduleParams are those that modules need here: one bond that nobody asked for
+// comes by itself.
+var moduleParams = map[string]string{"bonding": "max_bonds=0"}
 
 // pack makes the initramfs.
 func (b *builder) pack() error {
@@ -395,7 +347,7 @@ func (b *builder) pack() error {
 			}
 			b.env.sizes = append(b.env.sizes, size)
 		}
-		pm := Module{Name: m.Name, File: path.Join(moduleDir, m.Name+".ko"), Compressed: compressed, Optional: m.Soft}
+		pm := Module{Name: m.Name, File: path.Join(moduleDir, m.Name+".ko"), Params: moduleParams[m.Name], Compressed: compressed, Optional: m.Soft}
 		if compressed {
 			pm.File += "." + string(m.Codec)
 		}
@@ -405,6 +357,11 @@ func (b *builder) pack() error {
 		b.env.Plan.Modules = append(b.env.Plan.Modules, pm)
 		sum := sha256.Sum256(data)
 		b.env.Plan.Files = append(b.env.Plan.Files, newFile(pm.File, int64(len(data)), sum[:]))
+	}
+	for _, k := range b.keys {
+		if err := a.File(k.file, 0o600, int64(len(k.text)), bytes.NewReader(k.text)); err != nil {
+			return err
+		}
 	}
 	if err := b.packInit(a, executable, info.Size()); err != nil {
 		return err

@@ -15,11 +15,13 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/cavaliergopher/cpio"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/panicroom-kdump/panicroom/internal/boot"
+	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/internal/device"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/target"
@@ -131,9 +133,12 @@ func executable(t *testing.T, dynamic bool) string {
 	return name
 }
 
+// inDir is a list of one target.
+func inDir(dir string) []config.Target { return []config.Target{{Dir: dir, Deadline: time.Hour}} }
+
 func testOptions(t *testing.T) Options {
 	return Options{
-		Dir: "/var/crash", Release: testRelease, Modules: testModules, Root: testRoot(nil), Level: 31, Final: PowerOff,
+		Targets: inDir("/var/crash"), Release: testRelease, Modules: testModules, Root: testRoot(nil), Level: 31, Final: PowerOff,
 		Executable: executable(t, false), BTF: filepath.Join(t.TempDir(), "none"),
 		Open: func(name string) (io.ReaderAt, io.Closer, error) {
 			if name != "vda1" {
@@ -176,8 +181,8 @@ func TestBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := env.Plan
-	if diff := cmp.Diff(Target{UUID: "30313233-3435-3637-3839-616263646566", Type: "ext4", Options: "errors=remount-ro",
-		Dir: "/data/crash", Path: "/data/crash", Device: "/dev/vda1"}, p.Target); diff != "" {
+	if diff := cmp.Diff([]Target{{Kind: Directory, UUID: "30313233-3435-3637-3839-616263646566", Type: "ext4", Options: "errors=remount-ro",
+		Dir: "/data/crash", Path: "/data/crash", Device: "/dev/vda1", Seconds: 3600, Modules: []string{"virtio", "virtio_blk", "jbd2", "ext4", "starfive_wdt"}}}, p.Targets); diff != "" {
 		t.Errorf("target (-want +got):\n%s", diff)
 	}
 	var modules []string
@@ -295,11 +300,11 @@ func TestBuildFails(t *testing.T) {
 		is     error
 		hint   string
 	}{
-		{"read-only", func(o *Options) { o.Dir = "/srv/crash" }, target.ErrReadOnly, "mount -o remount,rw /srv"},
-		{"tmpfs", func(o *Options) { o.Dir = "/tmp/crash" }, device.ErrNotBlock, "local disk"},
-		{"relative", func(o *Options) { o.Dir = "crash" }, nil, ""},
-		{"a file", func(o *Options) { o.Dir = "/etc/passwd" }, nil, ""},
-		{"links in a circle", func(o *Options) { o.Dir = "/loop/crash" }, nil, ""},
+		{"read-only", func(o *Options) { o.Targets = inDir("/srv/crash") }, target.ErrReadOnly, "mount -o remount,rw /srv"},
+		{"tmpfs", func(o *Options) { o.Targets = inDir("/tmp/crash") }, device.ErrNotBlock, "local disk"},
+		{"relative", func(o *Options) { o.Targets = inDir("crash") }, nil, ""},
+		{"a file", func(o *Options) { o.Targets = inDir("/etc/passwd") }, nil, ""},
+		{"links in a circle", func(o *Options) { o.Targets = inDir("/loop/crash") }, nil, ""},
 		{"unknown filesystem", func(o *Options) {
 			o.Open = func(string) (io.ReaderAt, io.Closer, error) {
 				return bytes.NewReader(make([]byte, 1<<20)), io.NopCloser(nil), nil

@@ -17,7 +17,12 @@ func (e *Environment) Facts(f *reservation.Facts, modules fs.FS) error {
 		return fmt.Errorf("modules of %s: %w", e.Plan.Release, err)
 	}
 	f.Packed, f.Unpacked, f.Limit = uint64(len(e.Initramfs)), e.Unpacked, e.Plan.MemLimit
-	f.Modules, f.Targets = nil, []reservation.Kind{reservation.Kind(e.Plan.Target.Type)}
+	f.Modules, f.Targets = nil, nil
+	for i := range e.Plan.Targets {
+		if kind := e.Plan.Targets[i].needs(); !slices.Contains(f.Targets, kind) {
+			f.Targets = append(f.Targets, kind)
+		}
+	}
 	for _, m := range e.Plan.Modules {
 		var size boot.ModuleSize
 		if i := slices.IndexFunc(e.sizes, func(s boot.ModuleSize) bool { return s.Name == m.Name }); i >= 0 {
@@ -34,4 +39,17 @@ func (e *Environment) Facts(f *reservation.Facts, modules fs.FS) error {
 		f.Modules = append(f.Modules, reservation.Module{ModuleSize: size, Shipped: shipped})
 	}
 	return nil
+}
+
+// needs is what a target is, as far as memory is concerned.
+func (t *Target) needs() reservation.Kind {
+	switch t.Kind {
+	case Partition:
+		return reservation.Partition
+	case SSH:
+		return reservation.SSH
+	case NFS:
+		return reservation.NFS
+	}
+	return reservation.Kind(t.Type)
 }

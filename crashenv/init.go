@@ -85,8 +85,11 @@ func supervise() {
 	plan, err := loadPlan(planFile)
 	s := &supervisor{final: Reboot, room: &machine{}, say: say}
 	if err == nil {
-		s.final = plan.Final
-		s.room = &machine{watchdog: plan.Watchdog}
+		s.final, s.failed = plan.Final, plan.Failed
+		s.room = &machine{watchdog: plan.Watchdog, targets: len(plan.Targets)}
+		for _, t := range plan.Targets {
+			s.targets = append(s.targets, t.Path)
+		}
 	}
 	s.run(err)
 	// Only when nothing could end the machine: the death of PID 1 is a panic,
@@ -143,6 +146,7 @@ func tune() error {
 type machine struct {
 	watchdog bool     // wanted
 	dog      *os.File // open
+	targets  int      // that may be mounted
 }
 
 func (m *machine) Start(role string, env ...string) (child, error) { return startChild(role, env...) }
@@ -171,11 +175,14 @@ func (m *machine) Pet() {
 
 func (m *machine) Flush() error {
 	sys.Sync()
-	err := sys.Unmount(mountPoint)
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, os.ErrNotExist) {
-		return nil // not mounted
+	var errs []error
+	for i := range m.targets {
+		err := sys.Unmount(mountedAt(i))
+		if !errors.Is(err, syscall.EINVAL) && !errors.Is(err, os.ErrNotExist) { // not mounted
+			errs = append(errs, err)
+		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 func (m *machine) End(f Final) error {

@@ -39,6 +39,10 @@ type Manifest struct {
 	Reasons  []string `json:"reasons,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
 
+	// Attempts are the targets that were tried before, in vain. What they had
+	// taken by then is there still, as an incomplete crash.
+	Attempts []Attempt `json:"attempts,omitempty"`
+
 	Crash Crash `json:"crash"`
 	// Host is from the Plan; nil for a dump that was saved by hand.
 	Host *Host `json:"host,omitempty"`

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,9 +16,10 @@ import (
 // PhaseCommit are also those of [Save].
 const (
 	PhaseMounts    = "mounts"    // /proc, /sys, /dev, /run
-	PhaseModules   = "modules"   // of the target's disk and filesystem
+	PhaseModules   = "modules"   // of the target's disk and filesystem, or network device
+	PhaseNetwork   = "network"   // sets up the way to another machine
 	PhaseDevice    = "device"    // waits for the filesystem by UUID
-	PhaseTarget    = "target"    // mounts it
+	PhaseTarget    = "target"    // mounts it, or connects
 	PhaseOpen      = "open"      // looks into the dead kernel, makes the crash's directory
 	PhaseLog       = "log"       // saves the dead kernel's log
 	PhaseIntegrity = "integrity" // compares the panic room with what was loaded
@@ -46,6 +48,7 @@ func DefaultDeadlines() Deadlines {
 	return Deadlines{
 		PhaseMounts:    30,
 		PhaseModules:   120,
+		PhaseNetwork:   120, // switches that look for loops first take 30 to 50 s
 		PhaseDevice:    60,  // spinning disks behind slow controllers
 		PhaseTarget:    300, // replays the journal
 		PhaseOpen:      60,
@@ -85,6 +88,15 @@ func (e *LateError) Error() string {
 
 // Is makes the error context.DeadlineExceeded.
 func (e *LateError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// PhaseError is the error of a phase.
+type PhaseError struct {
+	Phase string
+	Err   error
+}
+
+func (e *PhaseError) Error() string { return e.Phase + ": " + e.Err.Error() }
+func (e *PhaseError) Unwrap() error { return e.Err }
 
 // PhaseResult is how a phase went.
 type PhaseResult struct {
@@ -152,12 +164,19 @@ var errPanic = errors.New("panic in panicroom")
 // phase's deadline.
 func (p *phases) run(ctx context.Context, name string, f func(context.Context) (string, error)) error {
 	limit := p.deadlines.of(name)
+	told := limit
+	// Whoever kills us is to know when we end anyhow.
+	if end, ok := ctx.Deadline(); ok {
+		if left := max(time.Until(end), time.Millisecond); limit == 0 || left < limit {
+			told = left
+		}
+	}
 	if limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, limit, &LateError{name, limit})
 		defer cancel()
 	}
-	p.events.begin(name, limit)
+	p.events.begin(name, told)
 	start := time.Now()
 	text, err := p.guarded(ctx, name, f)
 	r := PhaseResult{Name: name, Seconds: time.Since(start).Round(time.Millisecond).Seconds(), Text: text, err: err}
@@ -167,7 +186,7 @@ func (p *phases) run(ctx context.Context, name string, f func(context.Context) (
 	p.results = append(p.results, r)
 	p.events.end(r)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return &PhaseError{name, err}
 	}
 	return nil
 }
@@ -217,6 +236,18 @@ func misbehave(ctx context.Context, die, name string) {
 	case "late":
 		<-ctx.Done()
 	}
+}
+
+// brief is an error's text as one line, in which nothing stands twice: when a
+// line is cut, everything that was on its way says so.
+func brief(err error) string {
+	var parts []string
+	for part := range strings.SplitSeq(oneLine(err.Error()), "; ") {
+		if !slices.ContainsFunc(parts, func(p string) bool { return strings.HasSuffix(p, part) }) {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, "; ")
 }
 
 // oneLine makes a text fit for one line of a console.

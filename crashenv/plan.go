@@ -15,7 +15,7 @@ import (
 
 // planVersion is the version of the Plan's form. The two halves are the same
 // binary, so there is only one.
-const planVersion = 1
+const planVersion = 2
 
 // Plan is what the crash half executes. It is plain data; the zero value of a
 // field means what its comment says.
@@ -24,9 +24,11 @@ type Plan struct {
 
 	// Release is the kernel that the modules were made for.
 	Release string `json:"release"`
-	// Modules are loaded in this order.
+	// Modules are loaded in this order, those that a target needs when it is its
+	// turn.
 	Modules []Module `json:"modules"`
-	Target  Target   `json:"target"`
+	// Targets are tried in this order, until one has taken the dump.
+	Targets []Target `json:"targets"`
 	// Files are what the initramfs has beside this plan.
 	Files []File `json:"files,omitempty"`
 
@@ -39,8 +41,10 @@ type Plan struct {
 	MemLimit uint64 `json:"mem_limit,omitempty"`
 	// LogLines bounds the tail of the log in the report; 0 is its default.
 	LogLines int `json:"log_lines,omitempty"`
-	// Final is what becomes of the machine.
-	Final Final `json:"final"`
+	// Final is what becomes of the machine, Failed the same when no target took
+	// the dump; "" is Final.
+	Final  Final `json:"final"`
+	Failed Final `json:"failed,omitempty"`
 	// Deadlines end phases; see [Deadlines].
 	Deadlines Deadlines `json:"deadlines"`
 	// Watchdog tells that a hardware watchdog was running in the healthy
@@ -68,21 +72,6 @@ type Module struct {
 	// Optional tells that others can do without it: crypto drivers refuse to load
 	// on a CPU without the instructions they are for.
 	Optional bool `json:"optional,omitempty"`
-}
-
-// Target is where the dump goes.
-type Target struct {
-	// UUID of the filesystem; see device.Filesystem.
-	UUID string `json:"uuid"`
-	// Type is the driver to mount it with, Options its options.
-	Type    string `json:"type"`
-	Options string `json:"options,omitempty"`
-	// Dir is the directory within the filesystem.
-	Dir string `json:"dir"`
-	// Path is the same directory in the healthy system, and Device its block
-	// device there, for people.
-	Path   string `json:"path"`
-	Device string `json:"device"`
 }
 
 // Host tells where and when a Plan was made.
@@ -135,6 +124,8 @@ const (
 	Halt     Final = "halt"
 )
 
+func (f Final) valid() bool { return f == Reboot || f == PowerOff || f == Halt }
+
 // VMCore is the dead kernel's memory as the panic kernel shows it.
 const VMCore = "/proc/vmcore"
 
@@ -170,12 +161,10 @@ func (p *Plan) check() error {
 	switch {
 	case p.Version != planVersion:
 		return bad("version %d; this is for %d", p.Version, planVersion)
-	case p.Target.UUID == "" || p.Target.Type == "":
-		return bad("target has no UUID or no type")
-	case !path.IsAbs(p.Target.Dir) || path.Clean(p.Target.Dir) != p.Target.Dir:
-		return bad("target directory %q", p.Target.Dir)
-	case p.Final != Reboot && p.Final != PowerOff && p.Final != Halt:
-		return bad("final action %q", p.Final)
+	case len(p.Targets) == 0 || len(p.Targets) > maxTargets:
+		return bad("%d targets, not 1 to %d", len(p.Targets), maxTargets)
+	case !p.Final.valid() || p.Failed != "" && !p.Failed.valid():
+		return bad("final actions %q and %q", p.Final, p.Failed)
 	case !capture.ValidLevel(p.Level):
 		return bad("dump level %d, not 0 to 31", p.Level)
 	case p.MemLimit > 0 && p.MemLimit < MinMemLimit:
@@ -183,6 +172,11 @@ func (p *Plan) check() error {
 	}
 	if err := p.Form.Check(); err != nil {
 		return bad("%v", err)
+	}
+	for i := range p.Targets {
+		if err := p.Targets[i].check(); err != nil {
+			return bad("target %d: %v", i+1, err)
+		}
 	}
 	for _, m := range p.Modules {
 		if m.Name == "" || !path.IsAbs(m.File) {

@@ -10,7 +10,7 @@ import (
 func testPlan() *Plan {
 	return &Plan{Version: planVersion, Release: testRelease, Level: 31, Final: Reboot,
 		Modules: []Module{{Name: "ext4", File: "/modules/ext4.ko"}},
-		Target:  Target{UUID: "1234-ABCD", Type: "vfat", Dir: "/crash"}}
+		Targets: []Target{{Kind: Directory, Path: "/crash", UUID: "1234-ABCD", Type: "vfat", Dir: "/crash"}}}
 }
 
 func TestParsePlan(t *testing.T) {
@@ -24,7 +24,7 @@ func TestParsePlan(t *testing.T) {
 		return b
 	}
 	p, err := ParsePlan(text(func(*Plan) {}))
-	if err != nil || p.Target.UUID != "1234-ABCD" {
+	if err != nil || p.Targets[0].UUID != "1234-ABCD" {
 		t.Fatalf("ParsePlan = %+v, %v", p, err)
 	}
 	if got := p.Deadlines.of(PhaseDevice); got != time.Minute {
@@ -34,8 +34,8 @@ func TestParsePlan(t *testing.T) {
 		t.Errorf("input %q", p.input())
 	}
 	for name, change := range map[string]func(*Plan){
-		"version": func(p *Plan) { p.Version = 2 }, "no UUID": func(p *Plan) { p.Target.UUID = "" },
-		"relative dir": func(p *Plan) { p.Target.Dir = "crash" }, "odd dir": func(p *Plan) { p.Target.Dir = "/a/../b" },
+		"version": func(p *Plan) { p.Version = 1 }, "no UUID": func(p *Plan) { p.Targets[0].UUID = "" },
+		"relative dir": func(p *Plan) { p.Targets[0].Dir = "crash" }, "odd dir": func(p *Plan) { p.Targets[0].Dir = "/a/../b" },
 		"final": func(p *Plan) { p.Final = "explode" }, "level": func(p *Plan) { p.Level = 32 },
 		"memory": func(p *Plan) { p.MemLimit = 1 << 20 },
 		"module": func(p *Plan) { p.Modules[0].File = "ext4.ko" },

@@ -12,8 +12,12 @@ import (
 	"time"
 )
 
-// reasonEnv tells the rescuer why it is needed.
-const reasonEnv = "PANICROOM_REASON"
+// reasonEnv tells the rescuer why it is needed, logSavedEnv that a target has the
+// log.
+const (
+	reasonEnv   = "PANICROOM_REASON"
+	logSavedEnv = "PANICROOM_LOG_SAVED"
+)
 
 // rescue is the life of the rescuer process: what can still be done when the
 // worker has failed.
@@ -37,7 +41,7 @@ func rescue() error {
 		if err != nil {
 			st = &state{}
 		}
-		if !st.LogSaved {
+		if !st.LogSaved && os.Getenv(logSavedEnv) == "" {
 			dir := st.Crash
 			if st.Ended {
 				dir = "" // the worker has tried, and said why not

@@ -78,6 +78,8 @@ type SaveOptions struct {
 
 	// before are the phases that brought us here, for the manifest.
 	before []PhaseResult
+	// attempts are the targets that were tried before, for the manifest.
+	attempts []Attempt
 	// room is what the dump may take on the target, 0 if unknown.
 	room uint64
 	// supervised: PID 1 is ours.
@@ -133,7 +135,7 @@ func Save(ctx context.Context, opts SaveOptions) (*Manifest, error) {
 		s.open = openDead
 	}
 	s.phases = phases{deadlines: opts.Deadlines, events: s.watched(), die: opts.die, results: opts.before}
-	s.m = Manifest{Version: manifestVersion, Level: opts.Level, Tool: thisTool(), Host: opts.Host}
+	s.m = Manifest{Version: manifestVersion, Level: opts.Level, Tool: thisTool(), Host: opts.Host, Attempts: opts.attempts}
 	s.m.SavedBy, _ = sys.KernelRelease()
 	return s.run(ctx)
 }

@@ -11,10 +11,12 @@ const stateFile = "/run/panicroom.json"
 
 // state is how far the worker has come.
 type state struct {
-	Crash    string    `json:"crash,omitempty"`  // directory of the crash, "" if there is none yet
+	Target   int       `json:"target"`           // number of the target in the plan that the worker tries
+	Crash    string    `json:"crash,omitempty"`  // directory of the crash, "" if there is none yet or it is on another machine
 	LogSaved bool      `json:"log_saved"`        // the log is durable
 	Ended    bool      `json:"ended"`            // the worker has said its last word
 	Reason   string    `json:"reason,omitempty"` // why it failed
+	Phase    string    `json:"phase,omitempty"`  // that failed
 	Manifest *Manifest `json:"manifest,omitempty"`
 }
 

@@ -11,9 +11,13 @@ import (
 // supervisor is PID 1 once the system is mounted: it starts the others, waits
 // for them no longer than they may take, and ends the machine.
 type supervisor struct {
-	final Final
-	room  room
-	say   *console
+	final  Final
+	failed Final // the same, when no target took the dump; "" is final
+	// targets are what the worker can be told to try, by the names that people
+	// know.
+	targets []string
+	room    room
+	say     *console
 }
 
 // room is the machine around the supervisor; tests have another one.
@@ -63,50 +67,89 @@ func (s *supervisor) run(planErr error) {
 		}
 		s.finish(status, text)
 	}()
-	var workErr error
-	if planErr != nil {
-		workErr = planErr
-		s.say.fail("phase plan", planErr)
-	} else {
-		workErr = s.watch(roleWorker)
+	var last attempted
+	var saved attempted // the first that has the log
+	var attempts []Attempt
+	for i := range max(1, len(s.targets)) {
+		if planErr != nil {
+			s.say.fail("phase plan", planErr)
+			last = attempted{err: planErr, st: &state{}, reason: oneLine(planErr.Error())}
+			break
+		}
+		last = s.attempt(i, attempts)
+		// A worker that dies or hangs after the commit, in unmounting, takes nothing
+		// back from the crash.
+		if m := last.st.Manifest; m != nil && (last.err == nil || m.Complete) {
+			status, text = "complete", m.Path
+			return
+		}
+		if last.st.LogSaved && saved.st == nil {
+			saved = last
+		}
+		if i+1 < len(s.targets) {
+			attempts = append(attempts, Attempt{Target: s.targets[i], Phase: last.phase, Error: last.reason, Seconds: last.took.Round(time.Millisecond).Seconds()})
+			s.say.line("note: target %s failed, trying %s: %s", s.targets[i], s.targets[i+1], last.reason)
+		}
 	}
-	st, err := s.room.State()
-	if err != nil {
-		st = &state{}
-	}
-	// A worker that dies or hangs after the commit, in unmounting, takes nothing
-	// back from the crash.
-	if st.Manifest != nil && (workErr == nil || st.Manifest.Complete) {
-		status, text = "complete", st.Manifest.Path
-		return
-	}
-	reason := st.Reason
-	if reason == "" && workErr != nil {
-		reason = oneLine(workErr.Error())
-	}
-	text = reason
-	if st.Manifest != nil && !strings.Contains(reason, st.Manifest.Path) {
-		text = st.Manifest.Path + ": " + reason
-	}
-	if st.LogSaved {
-		status = "incomplete"
-	}
-	if st.Ended && st.LogSaved {
-		return
+	text = last.text()
+	env := []string{reasonEnv + "=" + last.reason}
+	if saved.st != nil {
+		status, text = "incomplete", saved.text()
+		if last.st.Ended {
+			return
+		}
+		if !last.st.LogSaved {
+			env = append(env, logSavedEnv+"=1") // another target has it
+		}
 	}
 	// The worker is dead, or had nowhere to put the log.
-	if err := s.watch(roleRescuer, reasonEnv+"="+reason); err != nil {
+	if _, err := s.watch(roleRescuer, env...); err != nil {
 		s.say.line("note: the rescuer failed: %v", err)
 	}
 }
 
+// attempted is what became of a worker.
+type attempted struct {
+	err    error
+	st     *state // never nil, of a worker that was started
+	phase  string // that failed
+	reason string
+	took   time.Duration
+}
+
+func (a *attempted) text() string {
+	if m := a.st.Manifest; m != nil && !strings.Contains(a.reason, m.Path) {
+		return m.Path + ": " + a.reason
+	}
+	return a.reason
+}
+
+// attempt has a worker try a target, after others in vain.
+func (s *supervisor) attempt(n int, before []Attempt) attempted {
+	start := time.Now()
+	var a attempted
+	a.phase, a.err = s.watch(roleWorker, turnEnv(n, before)...)
+	a.took = time.Since(start)
+	var err error
+	if a.st, err = s.room.State(); err != nil || a.st.Target != n {
+		a.st = &state{}
+	}
+	if a.st.Phase != "" {
+		a.phase = a.st.Phase
+	}
+	if a.reason = a.st.Reason; a.reason == "" && a.err != nil {
+		a.reason = oneLine(a.err.Error())
+	}
+	return a
+}
+
 // watch runs a child to its end, or kills it when it is late. The error is
-// nil when it has done its work.
-func (s *supervisor) watch(role string, env ...string) error {
+// nil when it has done its work; phase is the last that it began, "" for none.
+func (s *supervisor) watch(role string, env ...string) (begun string, err error) {
 	c, err := s.room.Start(role, env...)
 	if err != nil {
 		s.say.fail("phase "+role, err)
-		return err
+		return "", err
 	}
 	phase := "start of the " + role
 	late := time.NewTimer(firstLimit)
@@ -132,7 +175,7 @@ func (s *supervisor) watch(role string, env ...string) error {
 				continue
 			}
 			if name, limit, ok := parseBegin(line); ok {
-				phase = name
+				phase, begun = name, name
 				late.Reset(limit + Grace)
 				silent.Reset(workLimit)
 			}
@@ -142,9 +185,9 @@ func (s *supervisor) watch(role string, env ...string) error {
 			continue
 		case <-c.Done():
 			if err := c.Failure(); err != nil {
-				return fmt.Errorf("the %s ended in phase %s: %w", role, phase, err)
+				return begun, fmt.Errorf("the %s ended in phase %s: %w", role, phase, err)
 			}
-			return nil
+			return begun, nil
 		case <-late.C:
 			why = fmt.Errorf("the %s hung in phase %s and was killed", role, phase)
 		case <-silent.C:
@@ -158,7 +201,7 @@ func (s *supervisor) watch(role string, env ...string) error {
 		if within(func() error { <-c.Done(); return nil }, s.room.Pet) != nil {
 			why = fmt.Errorf("%w, but it is stuck in the kernel", why)
 		}
-		return why
+		return begun, why
 	}
 }
 
@@ -209,9 +252,13 @@ func (s *supervisor) finish(status, text string) {
 	if err := within(s.room.Flush, s.room.Pet); err != nil {
 		s.say.line("note: writing out and unmounting the target: %v", err)
 	}
-	what := map[Final]string{Reboot: "restart", PowerOff: "power off", Halt: "halt"}[s.final]
+	final := s.final
+	if status != "complete" && s.failed != "" {
+		final = s.failed
+	}
+	what := map[Final]string{Reboot: "restart", PowerOff: "power off", Halt: "halt"}[final]
 	s.say.line("end %s: %s; %s", status, text, what)
-	if err := s.room.End(s.final); err != nil {
+	if err := s.room.End(final); err != nil {
 		s.say.line("note: %s: %v", what, err)
 	}
 }

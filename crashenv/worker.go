@@ -6,23 +6,23 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/panicroom-kdump/panicroom/internal/device"
 	"github.com/panicroom-kdump/panicroom/internal/sys"
-	"github.com/panicroom-kdump/panicroom/target"
 )
 
 // worker does the work in the panic room.
 type worker struct {
-	plan   *Plan
-	say    *console
-	words  *words
-	state  state
-	phases phases
-	loaded inspector
+	plan     *Plan
+	say      *console
+	words    *words
+	state    state
+	attempts []Attempt // in vain, before this one
+	phases   phases
+	loaded   inspector
 }
 
 // work is the life of the worker process. Its error has been said already.
@@ -34,10 +34,20 @@ func work() error {
 	setOOMScore(0)
 	w := &worker{plan: plan, say: openConsole(), words: &words{w: os.NewFile(wordsFD, "words")},
 		loaded: inspector{root: os.DirFS("/"), plan: plan}}
+	if w.state.Target, w.attempts, err = turn(os.Getenv, len(plan.Targets)); err != nil {
+		return err
+	}
+	// What another worker has left is not about this one.
+	if err := w.state.write(stateFile); err != nil {
+		w.say.line("note: %v", err)
+	}
 	err = w.run(context.Background())
 	w.state.Ended = true
 	if err != nil {
-		w.state.Reason = oneLine(err.Error())
+		w.state.Reason = brief(err)
+		if failed, ok := errors.AsType[*PhaseError](err); ok {
+			w.state.Phase = failed.Phase
+		}
 	}
 	if serr := w.state.write(stateFile); serr != nil {
 		w.say.line("note: %v", serr)
@@ -46,25 +56,19 @@ func work() error {
 }
 
 func (w *worker) run(ctx context.Context) error {
+	t := &w.plan.Targets[w.state.Target]
+	if limit := t.deadline(); limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, &TargetLateError{t.Path, limit})
+		defer cancel()
+	}
 	events := w.events()
 	w.phases = phases{deadlines: w.plan.Deadlines, events: events}
 	if w.plan.Test != nil {
 		w.phases.die = w.plan.Test.Die
 	}
-	var found device.Found
-	// A module that does not load may not be needed; the device tells.
-	_ = w.phases.run(ctx, PhaseModules, w.modules)
-	if err := w.phases.run(ctx, PhaseDevice, func(ctx context.Context) (text string, err error) {
-		found, err = w.wait(ctx)
-		return fmt.Sprintf("%s is %s", found.Device, found.Filesystem), err
-	}); err != nil {
-		return err
-	}
-	var tgt *target.Directory
-	if err := w.phases.run(ctx, PhaseTarget, func(context.Context) (text string, err error) {
-		tgt, err = w.mount(found)
-		return "mounted " + w.plan.Target.Path, err
-	}); err != nil {
+	tgt, err := w.openTarget(ctx, w.state.Target)
+	if err != nil {
 		return err
 	}
 	limit := memLimit(w.plan.MemLimit, availableMemory())
@@ -73,13 +77,18 @@ func (w *worker) run(ctx context.Context) error {
 		Input: w.plan.input(), Target: tgt,
 		Level: w.plan.Level, Form: w.plan.Form, MemLimit: limit, Layout: w.plan.Layout, LogLines: w.plan.LogLines,
 		Deadlines: w.plan.Deadlines, Host: &w.plan.Host, Events: events,
-		before: w.phases.results, supervised: true, die: w.phases.die, saved: w.saved, loaded: &w.loaded,
+		before: w.phases.results, supervised: true, die: w.phases.die, loaded: &w.loaded, attempts: w.attempts,
+		saved: func(m *Manifest, at string, log bool) {
+			if !tgt.local {
+				at = ""
+			}
+			w.saved(m, at, log)
+		},
 	}
 	opts.Raw = w.plan.Test != nil && w.plan.Test.Raw
-	_, err := Save(ctx, opts)
-	uerr := w.phases.run(ctx, PhaseUnmount, func(context.Context) (string, error) {
-		return "", errors.Join(tgt.Close(), sys.Unmount(mountPoint))
-	})
+	_, err = Save(ctx, opts)
+	// The target may have no time left, and yet is left in order.
+	uerr := w.phases.run(context.WithoutCancel(ctx), PhaseUnmount, func(context.Context) (string, error) { return "", tgt.close(err != nil) })
 	if err != nil {
 		return err
 	}
@@ -109,16 +118,25 @@ func (w *worker) saved(m *Manifest, at string, log bool) {
 	}
 }
 
-// modules loads the modules of the plan, one after the other: loading several
-// at once costs memory. Their files are deleted as they are loaded.
-func (w *worker) modules(ctx context.Context) (string, error) {
+// modules loads modules of the plan, one after the other: loading several at
+// once costs memory. Their files are deleted as they are loaded; those that
+// another target has needed, too, are gone.
+func (w *worker) modules(ctx context.Context, names []string) (string, error) {
 	var errs []error
-	loaded := 0
+	loaded, all := 0, 0
 	text := ""
 	for _, m := range w.plan.Modules {
+		if !slices.Contains(names, m.Name) {
+			continue
+		}
+		all++
 		if ctx.Err() != nil {
 			errs = append(errs, context.Cause(ctx))
 			break
+		}
+		if w.state.Target > 0 && isLoaded(m.Name) {
+			loaded++
+			continue
 		}
 		// A damaged module may be the last thing this kernel sees.
 		if v := w.loaded.before(m.File); v.Result == Mismatch {
@@ -133,7 +151,13 @@ func (w *worker) modules(ctx context.Context) (string, error) {
 			errs = append(errs, err)
 		}
 	}
-	return fmt.Sprintf("%d of %d loaded%s", loaded, len(w.plan.Modules), text), errors.Join(errs...)
+	return fmt.Sprintf("%d of %d loaded%s", loaded, all, text), errors.Join(errs...)
+}
+
+// isLoaded tells whether a module is.
+func isLoaded(name string) bool {
+	_, err := os.Stat(path.Join("/sys/module", strings.ReplaceAll(name, "-", "_"), "initstate"))
+	return err == nil
 }
 
 func loadModule(m Module) error {
@@ -147,37 +171,6 @@ func loadModule(m Module) error {
 		return fmt.Errorf("module %s: %w", m.Name, err)
 	}
 	return os.Remove(m.File)
-}
-
-// wait waits for the target's filesystem.
-func (w *worker) wait(ctx context.Context) (device.Found, error) {
-	src, err := device.System()
-	if err != nil {
-		return device.Found{}, err
-	}
-	return device.Wait(ctx, src, w.plan.Target.UUID)
-}
-
-// mount mounts the target's filesystem and opens the directory.
-func (w *worker) mount(found device.Found) (*target.Directory, error) {
-	t := w.plan.Target
-	if err := os.MkdirAll(mountPoint, 0o700); err != nil {
-		return nil, err
-	}
-	if ro, err := os.ReadFile(path.Join("/sys/class/block", strings.ReplaceAll(strings.TrimPrefix(found.Device, "/dev/"), "/", "!"), "ro")); err == nil && strings.TrimSpace(string(ro)) == "1" {
-		return nil, &target.ReadOnlyError{Target: t.Path + " (" + found.Device + ")"}
-	}
-	// Nothing on the target may be executed or taken for a device. The
-	// filesystem is never checked or repaired here; its journal is replayed by
-	// the kernel.
-	err := sys.Mount(found.Device, mountPoint, t.Type, sys.MountNoSuid|sys.MountNoDev|sys.MountNoExec, t.Options)
-	switch {
-	case errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES):
-		return nil, &target.ReadOnlyError{Target: t.Path + " (" + found.Device + ")", Err: err}
-	case err != nil:
-		return nil, fmt.Errorf("%s as %s: %w", found.Device, t.Type, err)
-	}
-	return target.NewDirectoryAs(path.Join(mountPoint, t.Dir), t.Path)
 }
 
 // availableMemory is MemAvailable, 0 if unknown.

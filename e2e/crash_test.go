@@ -41,9 +41,17 @@ func loaded(name string) script.Step {
 // manifest is what these tests ask of manifest.json, written down a second
 // time so that a field that changes its name is noticed.
 type manifest struct {
+	Path     string   `json:"path"`
 	Complete bool     `json:"complete"`
 	Reasons  []string `json:"reasons"`
 	Warnings []string `json:"warnings"`
+	// Attempts are the targets before, which did not take the dump.
+	Attempts []struct {
+		Target  string  `json:"target"`
+		Phase   string  `json:"phase"`
+		Error   string  `json:"error"`
+		Seconds float64 `json:"seconds"`
+	} `json:"attempts"`
 	// Integrity is what the panic kernel found of itself.
 	Integrity []struct {
 		What   string `json:"what"`

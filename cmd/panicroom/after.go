@@ -1,13 +1,20 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path"
 
 	"github.com/spf13/cobra"
 
 	"github.com/panicroom-kdump/panicroom/after"
+	"github.com/panicroom-kdump/panicroom/internal/config"
+	"github.com/panicroom-kdump/panicroom/internal/device"
+	"github.com/panicroom-kdump/panicroom/target/partition"
 )
 
 func newAfter(c *command) *cobra.Command {
@@ -32,6 +39,7 @@ hook that fails does not stop the others; the exit code is 1 then.`,
 		if opts.Config, err = configured(); err != nil {
 			return err
 		}
+		opts.Unpack = func(ctx context.Context) ([]string, error) { return unpack(ctx, os.DirFS("/"), opts.Config) }
 		if !c.json {
 			opts.Say = func(line string) { fmt.Fprintln(c.stdout, line) }
 		}
@@ -53,4 +61,23 @@ hook that fails does not stop the others; the exit code is 1 then.`,
 	f.StringVar(&opts.State, "state", after.StateDir, "note in `DIR` what was told")
 	f.BoolVarP(&opts.DryRun, "dry-run", "n", false, "say what would be done, do nothing")
 	return cmd
+}
+
+// unpack moves what crashes have left on the partitions among the targets into the
+// first directory of crashes.
+func unpack(ctx context.Context, root fs.FS, conf *config.Config) (paths []string, err error) {
+	for i := range conf.Targets {
+		t := &conf.Targets[i]
+		if t.Kind() != config.KindPartition {
+			continue
+		}
+		node, nerr := device.Node(root, t.Partition)
+		if nerr != nil {
+			err = errors.Join(err, nerr)
+			continue
+		}
+		more, uerr := partition.Unpack(ctx, path.Join("/dev", node), conf.Directories()[0])
+		paths, err = append(paths, more...), errors.Join(err, uerr)
+	}
+	return paths, err
 }

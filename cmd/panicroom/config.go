@@ -3,13 +3,11 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/panicroom-kdump/panicroom/internal/config"
-	"github.com/panicroom-kdump/panicroom/internal/ui"
 )
 
 // configFlag gives a verb --config; what is returned reads the configuration.
@@ -58,21 +56,4 @@ man panicroom.toml has every key. Flags of the other commands win over the file.
 	}
 	cmd.Flags().BoolVar(&shipped, "shipped", false, "print the file that is shipped, with its comments")
 	return cmd
-}
-
-// firstDirectory is the one target that the crash environment knows so far: a
-// directory. The ordered list of all kinds takes its place when
-// crashenv.Options has one.
-func firstDirectory(targets []config.Target) (string, error) {
-	for i := range targets {
-		switch t := &targets[i]; {
-		case t.Kind() != config.KindDir:
-			return "", ui.Hint(fmt.Errorf("target %d, %s: dumps go to directories of local disks only", i+1, t),
-				"take it out of the configuration, or name a directory with --target DIR")
-		case i > 0:
-			return "", ui.Hint(fmt.Errorf("target %d, %s: dumps go to one directory only", i+1, t),
-				"take it out of the configuration, or name the one with --target DIR")
-		}
-	}
-	return filepath.Abs(targets[0].Dir)
 }

@@ -83,10 +83,11 @@ func TestLoadConfigure(t *testing.T) {
 	conf := config.Default()
 	conf.Kernel = config.Kernel{Image: "/k", Modules: "/m", Append: "a b", Method: "load", CPUs: 2}
 	conf.Dump = config.Dump{Level: "report", Format: "elf", Compress: "none", MemLimit: "64M"}
+	conf.Network = config.Network{Method: "dhcp", Interface: "eth1"}
 	conf.After = config.After{Saved: "halt", Failed: "poweroff"}
 	conf.Targets = []config.Target{config.Directory("/a"), config.Directory("/b")}
 	all := loading{kernel: "/k", modules: "/m", append: "a b", method: "load", cpus: 2, level: capture.LevelReport,
-		form: crashenv.Form{Format: "elf", Compression: "none"}, memory: "64M", final: "halt", failed: "poweroff", target: "/var/crash", targets: conf.Targets}
+		form: crashenv.Form{Format: "elf", Compression: "none"}, memory: "64M", final: "halt", failed: "poweroff", places: []string{"/var/crash"}, netMethod: "copy", targets: conf.Targets, network: conf.Network}
 	for _, c := range []struct {
 		args []string
 		want func(*loading)
@@ -95,9 +96,10 @@ func TestLoadConfigure(t *testing.T) {
 		{[]string{"--kernel=/x", "--modules=", "--append=c", "--cpus=1", "--mem-limit=32M"}, func(l *loading) {
 			l.kernel, l.modules, l.append, l.cpus, l.memory = "/x", "", "c", 1, "32M"
 		}},
-		{[]string{"--method=auto", "--level=31", "--format=kdump", "--compress=zstd", "--final=reboot", "--target=/t"}, func(l *loading) {
+		{[]string{"--method=auto", "--level=31", "--format=kdump", "--compress=zstd", "--final=reboot", "--target=/t", "--target=nfs:h:/x", "--network=copy"}, func(l *loading) {
 			l.method, l.level, l.form, l.final, l.failed = "auto", 31, crashenv.Form{Format: "kdump", Compression: "zstd"}, "reboot", ""
-			l.target, l.targets = "/t", []config.Target{config.Directory("/t")}
+			l.places, l.targets = []string{"/t", "nfs:h:/x"}, []config.Target{config.Directory("/t"), {NFS: "h:/x", Deadline: config.DefaultDeadline}}
+			l.netMethod, l.network = "copy", config.Network{Method: "copy"}
 		}},
 	} {
 		l := &loading{}
@@ -113,22 +115,6 @@ func TestLoadConfigure(t *testing.T) {
 		l.root = nil
 		if diff := cmp.Diff(want, *l, cmp.AllowUnexported(loading{}, loadingTest{})); diff != "" {
 			t.Errorf("%q: %s", c.args, diff)
-		}
-	}
-}
-
-func TestFirstDirectory(t *testing.T) {
-	if dir, err := firstDirectory([]config.Target{config.Directory("/a")}); dir != "/a" || err != nil {
-		t.Errorf("%q, %v", dir, err)
-	}
-	for want, targets := range map[string][]config.Target{
-		"target 1, ssh host:/x":              {{SSH: "host:/x"}, config.Directory("/a")},
-		"target 2, nfs host:/x":              {config.Directory("/a"), {NFS: "host:/x"}},
-		"target 1, partition PARTUUID=3c5a1": {{Partition: "PARTUUID=3c5a1"}},
-		"target 2, dir /b":                   {config.Directory("/a"), config.Directory("/b")},
-	} {
-		if dir, err := firstDirectory(targets); err == nil || !strings.HasPrefix(err.Error(), want+": ") {
-			t.Errorf("%q, %v; want %q", dir, err, want)
 		}
 	}
 }

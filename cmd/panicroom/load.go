@@ -16,6 +16,7 @@ import (
 	"github.com/panicroom-kdump/panicroom/crashenv"
 	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/internal/host"
+	"github.com/panicroom-kdump/panicroom/internal/network"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
 	"github.com/panicroom-kdump/panicroom/reserve"
@@ -23,8 +24,10 @@ import (
 
 // loading is the flags of load.
 type loading struct {
-	target    string // --target, in place of those of the configuration
+	places    []string // --target, in place of those of the configuration
 	targets   []config.Target
+	network   config.Network
+	netMethod string // --network, in place of that
 	kernel    string
 	modules   string
 	initramfs string
@@ -62,10 +65,13 @@ func (l *loading) command(c *command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "load",
 		Short: "put the panic kernel in place",
-		Long: `Build the initramfs of the panic kernel for a target directory, check every
-rule of the kernel, and load both into reserved memory. From then on a panic
-leaves a crash in the target directory. What no flag says is taken from the
-configuration; panicroom config prints it.
+		Long: `Build the initramfs of the panic kernel for a target, check every rule of the
+kernel, and load both into reserved memory. From then on a panic leaves a crash
+at the target: in a directory on a local disk, on a partition of its own
+(partition:/dev/vdb1), or in a directory of another machine
+(ssh:[USER@]HOST[:PORT]:DIR, nfs:HOST:/DIR). Several are tried in order, until
+one has taken the dump. What no flag says is taken from the configuration;
+panicroom config prints it.
 
 What was loaded before stays in place if anything is wrong, and is put back if
 the kernel refuses in spite of the checks. Load again after the kernel, the
@@ -78,6 +84,7 @@ insists on one.
 ` + levelHelp,
 		Example: `  panicroom load                                  as it is configured
   panicroom load --target /var/crash --dry-run    show the plan, change nothing
+  panicroom load --target ssh:dump@store:/crash --target /var/crash
   panicroom load --kernel /boot/vmlinux-6.12.107+deb13-riscv64 --final poweroff
   panicroom load --record my-machine --dry-run    for a bug report
   panicroom load --reboot && panicroom reboot --kexec`,
@@ -109,7 +116,7 @@ insists on one.
 			}
 			l.hasCmdline = cmd.Flags().Changed("cmdline")
 			if l.reboot {
-				for _, name := range []string{"config", "target", "modules", "level", "format", "compress", "mem-limit", "final", "cpus"} {
+				for _, name := range []string{"config", "target", "modules", "level", "format", "compress", "mem-limit", "final", "cpus", "network"} {
 					if cmd.Flags().Changed(name) {
 						return usage(cmd, fmt.Errorf("--%s is of a panic kernel, --reboot loads another", name))
 					}
@@ -124,7 +131,8 @@ insists on one.
 	}
 	configured = configFlag(cmd)
 	f := cmd.Flags()
-	f.StringVar(&l.target, "target", "/var/crash", "save to `DIR`, on a local disk")
+	f.StringArrayVar(&l.places, "target", []string{config.DefaultDir}, "save to `PLACE`, else to the next")
+	f.StringVar(&l.netMethod, "network", network.Copy, "get addresses `HOW`: copy or dhcp")
 	f.StringVar(&l.kernel, "kernel", "", "panic kernel `FILE` (default: the running kernel)")
 	f.StringVar(&l.modules, "modules", "", "its modules `DIR` (default: /lib/modules/RELEASE)")
 	f.StringVar(&l.initramfs, "initramfs", "", "load `FILE` instead of building an initramfs")
@@ -192,7 +200,18 @@ func (l *loading) configure(cmd *cobra.Command, conf *config.Config) error {
 	}
 	l.targets = conf.Targets
 	if flags.Changed("target") {
-		l.targets = []config.Target{config.Directory(l.target)}
+		l.targets = nil
+		for _, place := range l.places {
+			t, err := config.ParseTarget(place)
+			if err != nil {
+				return usage(cmd, fmt.Errorf("--target: %w", err))
+			}
+			l.targets = append(l.targets, t)
+		}
+	}
+	l.network = conf.Network
+	if flags.Changed("network") {
+		l.network = config.Network{Method: l.netMethod}
 	}
 	return nil
 }
@@ -223,12 +242,8 @@ func (l *loading) run(ctx context.Context, c *command) error {
 			return err
 		}
 	} else {
-		dir, err := firstDirectory(l.targets)
-		if err != nil {
-			return err
-		}
-		c.step("building the initramfs for %s", dir)
-		if env, err = l.environment(ctx, machine, kernel, dir); err != nil {
+		c.step("building the initramfs for %s", places(l.targets))
+		if env, err = l.environment(ctx, machine, kernel); err != nil {
 			return err
 		}
 		initramfs = env.Initramfs
@@ -355,7 +370,16 @@ func findKernel(release string) (string, error) {
 	return findFile(candidates, "no image of the running kernel "+release, "name it with --kernel FILE")
 }
 
-func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load.Kernel, dir string) (*crashenv.Environment, error) {
+// places are the targets for people.
+func places(targets []config.Target) string {
+	var all []string
+	for i := range targets {
+		all = append(all, targets[i].String())
+	}
+	return strings.Join(all, ", ")
+}
+
+func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load.Kernel) (*crashenv.Environment, error) {
 	release := kernel.Image.Release
 	if release == "" {
 		release = m.Release
@@ -364,12 +388,9 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 	if !given {
 		l.modules = filepath.Join("/lib/modules", release)
 	}
-	// Goes when crashenv.Options has the other end.
-	if l.failed != "" && l.failed != l.final {
-		return nil, ui.Hint(fmt.Errorf("after.failed is %s and after.saved %s: a machine has one end so far", l.failed, l.final), "make them the same in the configuration, or say --final")
-	}
 	opts := crashenv.Options{
-		Dir:     dir,
+		Targets: l.targets,
+		Network: l.network,
 		Release: release,
 		Modules: os.DirFS(l.modules),
 		Level:   l.level,
@@ -377,6 +398,7 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 		Form:     l.form,
 		MemLimit: l.memLimit,
 		Final:    crashenv.Final(l.final),
+		Failed:   crashenv.Final(l.failed),
 		CPUs:     l.cpus,
 	}
 	if l.test.raw || l.test.die != "" || l.test.corrupt {
@@ -427,7 +449,11 @@ func (l *loading) say(c *command, plan *load.Plan, env *crashenv.Environment) er
 	}
 	where := "where the given initramfs puts them"
 	if env != nil {
-		where = fmt.Sprintf("to %s (%s %s)", env.Plan.Target.Path, env.Plan.Target.Type, env.Plan.Target.UUID)
+		var all []string
+		for _, t := range env.Plan.Targets {
+			all = append(all, t.String())
+		}
+		where = "to " + strings.Join(all, ", or else to ")
 	}
 	fmt.Fprintf(c.stdout, "crashes go %s\n", where)
 	_, err := fmt.Fprintf(c.stdout, "%s of memory are in the dump's headers; %s of %s reserved are free for saving it\n",

@@ -27,6 +27,7 @@ type reserving struct {
 	apply, undo, shrink bool
 	replace             bool
 	config              func() (*config.Config, error)
+	command             *cobra.Command // has the flags that were given
 	filesystem, store   string // "/" and bootloader.Store; others in tests
 	kernelLog           func(limit int) ([]string, error)
 }
@@ -37,7 +38,7 @@ const auto = "auto"
 // liveReserving is that of this machine.
 func liveReserving(configured func() (*config.Config, error)) *reserving {
 	return &reserving{
-		loading: loading{root: os.DirFS("/"), cpus: 1}, config: configured,
+		loading: loading{root: os.DirFS("/")}, config: configured, command: new(cobra.Command),
 		filesystem: "/", store: bootloader.Store, kernelLog: sys.ReadKernelLog,
 	}
 }
@@ -85,7 +86,7 @@ the others.`,
 			return r.run(cmd.Context(), c)
 		},
 	}
-	r.config = configFlag(cmd)
+	r.config, r.command = configFlag(cmd), cmd
 	f := cmd.Flags()
 	f.StringVar(&r.size, "size", "", "reserve `SIZE`, as behind crashkernel=, or auto")
 	f.BoolVar(&r.apply, "apply", false, "write it into the boot loader's files")
@@ -93,7 +94,7 @@ the others.`,
 	f.BoolVar(&r.undo, "undo", false, "take back what --apply has written")
 	f.BoolVar(&r.shrink, "shrink", false, "give back at once what is reserved and not needed")
 	f.BoolVarP(&r.dryRun, "dry-run", "n", false, "only show what would be done")
-	f.StringVar(&r.target, "target", "", "the dump goes to `DIR` (default: as configured)")
+	f.StringArrayVar(&r.places, "target", nil, "dumps go to `PLACE`, else to the next (default: as configured)")
 	f.StringVar(&r.kernel, "kernel", "", "panic kernel `FILE` (default: the running kernel)")
 	f.StringVar(&r.modules, "modules", "", "its modules `DIR` (default: /lib/modules/RELEASE)")
 	f.IntVar(&r.cpus, "cpus", 1, "it starts `N` CPUs")
@@ -184,11 +185,12 @@ func (r *reserving) value(settings *config.Config, rec *reserve.Recommendation) 
 
 // recommend finds out what would be loaded, and what that needs.
 func (r *reserving) recommend(ctx context.Context, c *command, m *host.Machine, settings *config.Config) (*reserve.Recommendation, error) {
-	if r.target == "" {
-		r.target = "/var/crash"
-		if i := slices.IndexFunc(settings.Targets, func(t config.Target) bool { return t.Dir != "" }); i >= 0 {
-			r.target = settings.Targets[i].Dir
-		}
+	if err := r.configure(r.command, settings); err != nil {
+		return nil, err
+	}
+	var err error
+	if r.memLimit, err = memLimit(r.command, r.memory); err != nil {
+		return nil, err
 	}
 	quiet := *c
 	quiet.json = true // says nothing of its steps
@@ -197,7 +199,7 @@ func (r *reserving) recommend(ctx context.Context, c *command, m *host.Machine, 
 		return nil, err
 	}
 	defer kernel.Close()
-	env, err := r.environment(ctx, m, kernel, r.target)
+	env, err := r.environment(ctx, m, kernel)
 	if err != nil {
 		return nil, err
 	}

@@ -92,3 +92,24 @@ func mountDisk(u *uevents, m script.Mount) error {
 	}
 	return nil
 }
+
+// mapDisk makes a device of a part of a disk, as LVM does, and mounts it.
+func mapDisk(m *script.Map) error {
+	disk := diskOf(m.Serial)
+	if disk == "" {
+		return fmt.Errorf("no disk %s", m.Serial)
+	}
+	number, err := os.ReadFile("/sys/class/block/" + filepath.Base(disk) + "/dev")
+	if err != nil {
+		return err
+	}
+	_, minor, err := sys.MapperCreate(m.Name, []sys.MapperTarget{{Length: m.Sectors, Type: "linear",
+		Params: fmt.Sprintf("%s %d", strings.TrimSpace(string(number)), m.From)}})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(m.Target, 0o755); err != nil {
+		return err
+	}
+	return sys.Mount(fmt.Sprintf("/dev/dm-%d", minor), m.Target, m.Type, 0, "")
+}

@@ -129,6 +129,10 @@ func (g *guest) step(i int, s script.Step) script.Event {
 		err = write(s.Write)
 	case s.Show != nil:
 		err = g.show(i, s.Show)
+	case s.Map != nil:
+		err = mapDisk(s.Map)
+	case s.Network != nil:
+		err = connect(s.Network)
 	case s.Unmount != nil:
 		sys.Sync()
 		err = sys.Unmount(s.Unmount.Target)

@@ -45,6 +45,11 @@ type Scenario struct {
 	Cmdline     string // more options for the first kernel
 	Extra       []string
 
+	// Modules are loaded beside those that every guest needs, and Beside lie in
+	// its directory of modules only.
+	Modules []string
+	Beside  []string
+
 	// Disk is mounted at /var/crash in the guest; nil is no disk.
 	Disk *Disk
 	// Programs go to /usr/bin of the guest: paths on this machine. PanicRoom
@@ -303,21 +308,23 @@ func (s *Scenario) config(ctx context.Context, o *Outcome) (*vm.Config, error) {
 // modules puts the modules that any guest needs into root and returns their
 // paths there, in the order of loading.
 func (s *Scenario) modules(root *initramfs) ([]string, error) {
+	put := func(names []string) (paths []string, err error) {
+		modules, err := s.Kernel.moduleFiles(names...)
+		for _, m := range modules {
+			at := filepath.Join(s.Kernel.Modules, m)
+			root.files[at] = filepath.Join(s.Kernel.ModulesDir(), m)
+			paths = append(paths, at)
+		}
+		return paths, err
+	}
+	if _, err := put(s.Beside); err != nil {
+		return nil, err
+	}
 	names := []string{"virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "ext4"}
 	if s.Disk != nil && s.Disk.filesystem() != "ext4" {
 		names = append(names, s.Disk.filesystem())
 	}
-	modules, err := s.Kernel.moduleFiles(names...)
-	if err != nil {
-		return nil, err
-	}
-	var paths []string
-	for _, m := range modules {
-		at := filepath.Join(s.Kernel.Modules, m)
-		root.files[at] = filepath.Join(s.Kernel.ModulesDir(), m)
-		paths = append(paths, at)
-	}
-	return paths, nil
+	return put(append(names, s.Modules...))
 }
 
 // programs puts programs into root; their names end in the architecture they

@@ -141,6 +141,16 @@ func ClassDrivers(fsys fs.FS, link string) ([]Driver, error) {
 	return w.drivers, err
 }
 
+// NetDrivers lists the drivers under a network device, in the order of
+// [Drivers]. That of its PHY is among them, which hangs on another bus, and that
+// of the physical function which a virtual one is part of.
+func NetDrivers(fsys fs.FS, name string) ([]Driver, error) {
+	if !fs.ValidPath(name) || strings.Contains(name, "/") {
+		return nil, fmt.Errorf("network device %q", name)
+	}
+	return ClassDrivers(fsys, path.Join("sys/class/net", name))
+}
+
 // walk collects the drivers of devices, each once.
 type walk struct {
 	fsys    fs.FS
@@ -177,6 +187,10 @@ func (w *walk) device(dir string) error {
 			}
 			next, err = resolve(w.fsys, path.Join(link, "supplier"))
 			if err != nil {
+				continue
+			}
+		case name == "phydev" || name == "physfn":
+			if next, err = resolve(w.fsys, path.Join(dir, name)); err != nil {
 				continue
 			}
 		case path.Base(path.Dir(dir)) == "nvme-subsystem" && strings.HasPrefix(name, "nvme"):

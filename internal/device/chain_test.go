@@ -179,3 +179,25 @@ func TestBlockOf(t *testing.T) {
 		t.Errorf("BlockOf(btrfs on LVM): %v; want ErrStacked", err)
 	}
 }
+
+// netfs has a network device of a board, with its PHY on the bus of the device
+// itself, and a virtual function of a card.
+var netfs = fstest.MapFS{
+	"sys/class/net/end0": link("../../devices/platform/soc/16030000.ethernet/net/end0"),
+	"sys/devices/platform/soc/16030000.ethernet/driver":                               link("../../../../bus/platform/drivers/dwmac"),
+	"sys/devices/platform/soc/16030000.ethernet/net/end0/phydev":                      link("../../mdio_bus/stmmac-0/stmmac-0:00"),
+	"sys/devices/platform/soc/16030000.ethernet/mdio_bus/stmmac-0/stmmac-0:00/driver": link("../../../../../../../bus/mdio_bus/drivers/motorcomm"),
+	"sys/bus/platform/drivers/dwmac/module":                                           link("../../../../module/dwmac"),
+	"sys/bus/mdio_bus/drivers/motorcomm/module":                                       link("../../../../module/motorcomm"),
+	"sys/class/net/vf0":                               link("../../devices/pci0000:00/0000:01:00.1/net/vf0"),
+	"sys/devices/pci0000:00/0000:01:00.1/physfn":      link("../0000:01:00.0"),
+	"sys/devices/pci0000:00/0000:01:00.1/driver":      link("../../../bus/pci/drivers/iavf"),
+	"sys/devices/pci0000:00/0000:01:00.1/net/vf0/mtu": file("1500\n"),
+	"sys/devices/pci0000:00/0000:01:00.0/driver":      link("../../../bus/pci/drivers/ice"),
+	"sys/bus/pci/drivers/iavf/module":                 link("../../../../module/iavf"),
+	"sys/bus/pci/drivers/ice/module":                  link("../../../../module/ice"),
+	"sys/module/iavf/initstate":                       file("live\n"),
+	"sys/module/ice/initstate":                        file("live\n"),
+	"sys/module/dwmac/initstate":                      file("live\n"),
+	"sys/module/motorcomm/initstate":                  file("live\n"),
+}

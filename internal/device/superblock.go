@@ -44,11 +44,29 @@ var probers = [...]prober{
 	{1024, 1024, parseExt},
 	{1024, 1152, parseF2FS},
 	{64 << 10, 4096, parseBtrfs},
+	{0, 64, parseDumps},
+	{0, 2048, parseVolume},
+}
+
+// DumpsMagic begins a partition of ours, which holds crashes and no filesystem
+// (target/partition); its UUID is at offset 24. DumpsType is its type here.
+const (
+	DumpsMagic = "PANICROOM-DUMPS\n"
+	DumpsType  = "panicroom"
+)
+
+// parseDumps recognises a partition of ours.
+func parseDumps(b []byte) *Filesystem {
+	if string(b[:len(DumpsMagic)]) != DumpsMagic {
+		return nil
+	}
+	le := binary.LittleEndian
+	return &Filesystem{Type: DumpsType, Devices: 1, UUID: uuid(b[24:]), Size: size(le.Uint64(b[40:]), 1<<min(le.Uint32(b[20:]), 63))}
 }
 
 // Identify finds the filesystem on a block device or image. The error is
 // [ErrUnknownFilesystem] if there is none of those known here (ext2/3/4, xfs,
-// btrfs, vfat, f2fs), wraps [ErrAmbiguous] if there are several, and is the
+// btrfs, vfat, f2fs, partitions of ours, volumes of LVM), wraps [ErrAmbiguous] if there are several, and is the
 // reader's if it cannot be read.
 func Identify(r io.ReaderAt) (Filesystem, error) {
 	all, err := identifyAll(r)

@@ -31,6 +31,7 @@ var floors = map[string]int{
 	"internal/dumpline":   1,
 	"internal/bootloader": 1,
 	"internal/config":     1,
+	"internal/network":    1,
 
 	"internal/getopt/getopttest": 1,
 
@@ -39,6 +40,8 @@ var floors = map[string]int{
 	"kernel": 2,
 	"target": 2,
 
+	"target/partition":  3,
+	"target/sshdir":     3,
 	"target/targettest": 3,
 	"vmcore/vmcoretest": 3,
 
@@ -145,6 +148,18 @@ var edges = []struct{ from, to, because string }{
 
 	{"cmd/panicroom", "setup", "setup; status asks systemd"},
 	{"cmd/panicroom", "status", "status"},
+	{"crashenv", "internal/config", "host half: what the owner wants for targets"},
+	{"crashenv", "internal/network", "host half records the way to other machines; crash half takes it"},
+	{"crashenv", "target/sshdir", "crash half writes the dump to another machine"},
+	{"crashenv", "target/partition", "crash half writes the dump to a partition"},
+
+	{"internal/network", "internal/sys", "its error where there is no netlink"},
+	{"target/sshdir", "target", "implements one"},
+	{"target/sshdir", "internal/ui", "hints of what to do about keys"},
+	{"target/partition", "target", "implements one; what it has is unpacked into another"},
+	{"target/partition", "internal/device", "a partition that holds something is refused"},
+	{"target/partition", "internal/ui", "hints of what to do about such a partition"},
+
 	{"cmd/panicroom", "internal/sys", "version and machine of the command itself"},
 	{"cmd/panicroom", "internal/ui", "every word to a person or a pipe"},
 	{"cmd/panicroom", "reserve", "reserve recommends; load refuses what is too small"},
@@ -161,7 +176,11 @@ var edges = []struct{ from, to, because string }{
 	{"cmd/panicroom", "internal/config", "what no flag says stands in the configuration"},
 	{"cmd/panicroom", "report", "report prints one"},
 	{"cmd/panicroom", "load", "load, unload, crash"},
+	{"cmd/panicroom", "internal/device", "after finds the partitions that crashes were left on"},
 	{"cmd/panicroom", "internal/kimage", "inspect-image prints what one is"},
+	{"cmd/panicroom", "internal/network", "load says how to get addresses"},
+	{"cmd/panicroom", "target/sshdir", "target key makes one"},
+	{"cmd/panicroom", "target/partition", "target init and unpack"},
 	{"cmd/panicroom", "crashenv", "load builds the crash environment; as PID 1 the command is it"},
 }
 
@@ -183,6 +202,12 @@ var foreign = []struct{ module, from, because string }{
 	{"github.com/pierrec/lz4/v4", "internal/kimage", "kernel images in lz4's modern frame"},
 	{"github.com/anchore/go-lzo", "internal/kimage", "kernel images in lzo; the container around the blocks is read here"},
 	{"golang.org/x/crypto/ssh", "setup", "key pairs in the form of OpenSSH"},
+	{"golang.org/x/crypto/ssh", "target/sshdir", "dumps on other machines"},
+	{"github.com/pkg/sftp", "target/sshdir", "files on other machines"},
+	{"github.com/vishvananda/netlink", "internal/network", "links, addresses and routes over netlink"},
+	{"github.com/vishvananda/netlink", "e2e", "the network of machines that are crashed"},
+	{"github.com/vishvananda/netns", "test", "networks of tests are in namespaces of their own"},
+	{"github.com/insomniacslk/dhcp", "internal/network", "addresses from a server"},
 	{"github.com/google/go-cmp", "test", "differences that can be read"},
 	{"github.com/google/go-cmp", "internal/getopt/getopttest", "differences that can be read; only tests import it"},
 	{"github.com/klauspost/compress", "test", "dumps made by hand; the referee of our zstd encoder"},

@@ -61,6 +61,9 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"addresses of targets", "internal/config", `^ParseSSH$`, `^FuzzAddresses$`},
 	{"what was told of crashes", "after", `^parseState$`, `^FuzzState$`},
 	{"saved crashes", "saved", `^List$`, `^FuzzParse$`},
+	{"signatures on disks", "internal/device", `^Holds$`, `^FuzzHolds$`},
+	{"answers of DHCP servers", "internal/network", `^parseLease$`, `^FuzzParseLease$`},
+	{"partitions for crashes", "target/partition", `^readTable$`, `^FuzzOpen$`},
 	{"manifests", "crashenv", `^Manifest$`, `^FuzzParseManifest$`},
 }
 

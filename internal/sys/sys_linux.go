@@ -56,6 +56,17 @@ func SwitchRoot(dir string) error {
 	return os.NewSyscallError("chroot", unix.Chroot("."))
 }
 
+// UnmountNow calls umount2(2) so that it does not wait for a server that is gone
+// (MNT_FORCE) or for whoever still uses the filesystem (MNT_DETACH).
+func UnmountNow(target string) error {
+	return os.NewSyscallError("umount", unix.Unmount(target, unix.MNT_FORCE|unix.MNT_DETACH))
+}
+
+// SetHostname calls sethostname(2).
+func SetHostname(name string) error {
+	return os.NewSyscallError("sethostname", unix.Sethostname([]byte(name)))
+}
+
 // FinitModule calls finit_module(2). compressed sets
 // MODULE_INIT_COMPRESSED_FILE: the kernel unpacks the file itself, if it was
 // built with MODULE_DECOMPRESS for the codec of the file.

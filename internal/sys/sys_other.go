@@ -29,6 +29,8 @@ func Munmap([]byte) error                                { return ErrNotSupporte
 func Mount(_, _, _ string, _ MountFlags, _ string) error { return ErrNotSupportedOnOS }
 func Unmount(string) error                               { return ErrNotSupportedOnOS }
 func SwitchRoot(string) error                            { return ErrNotSupportedOnOS }
+func UnmountNow(string) error                            { return ErrNotSupportedOnOS }
+func SetHostname(string) error                           { return ErrNotSupportedOnOS }
 func FinitModule(*os.File, string, bool) error           { return ErrNotSupportedOnOS }
 func Reboot(RebootCommand) error                         { return ErrNotSupportedOnOS }
 func Sync()                                              {}
@@ -48,6 +50,11 @@ func NewProcessGroup() *syscall.SysProcAttr              { return nil }
 func KillGroup(int) error                                { return ErrNotSupportedOnOS }
 func Owner(fs.FileInfo) (uid, gid uint32, ok bool)       { return 0, 0, false }
 func Allocated(info fs.FileInfo) uint64                  { return uint64(max(0, info.Size())) }
+
+func MapperTable(_, _ uint32) ([]MapperTarget, error) { return nil, ErrNotSupportedOnOS }
+func MapperCreate(string, []MapperTarget) (major, minor uint32, err error) {
+	return 0, 0, ErrNotSupportedOnOS
+}
 
 // KernelLog is documented in the files for Linux.
 type KernelLog struct{}

@@ -61,6 +61,8 @@ type Step struct {
 	Write   *Write   `json:"write,omitempty"`
 	Show    *Show    `json:"show,omitempty"`
 	Unmount *Unmount `json:"unmount,omitempty"`
+	Network *Network `json:"network,omitempty"`
+	Map     *Map     `json:"map,omitempty"`
 }
 
 // Run runs a program and sends its output.
@@ -126,6 +128,29 @@ type Show struct {
 // Unmount takes a filesystem away.
 type Unmount struct {
 	Target string `json:"target"`
+}
+
+// Map has the device mapper make a device of a part of a disk, and mounts it. The
+// numbers are of sectors of 512 bytes.
+type Map struct {
+	Serial  string `json:"serial"`
+	Name    string `json:"name"`
+	From    uint64 `json:"from"`
+	Sectors uint64 `json:"sectors"`
+	Target  string `json:"target"`
+	Type    string `json:"type"`
+}
+
+// Network gives a network device addresses.
+type Network struct {
+	Device string `json:"device"`
+	// VLAN, if not 0, is one on the device that gets the addresses instead.
+	VLAN      int      `json:"vlan,omitempty"`
+	Addresses []string `json:"addresses,omitempty"` // like 10.0.2.15/24
+	Gateway   string   `json:"gateway,omitempty"`
+	// Reach are addresses that there must be a way to at the end: routers may tell
+	// one late.
+	Reach []string `json:"reach,omitempty"`
 }
 
 // Kinds of events, in the order in which a step has them.

@@ -1,0 +1,438 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
+	"github.com/panicroom-kdump/panicroom/e2e/lab"
+	"github.com/panicroom-kdump/panicroom/internal/sys"
+	"github.com/panicroom-kdump/panicroom/target/partition"
+)
+
+// Guests of these tests have a network device, and a disk for when all else
+// fails.
+const targetReservation = "160M"
+
+// remote is a scenario with other machines in it.
+func remote(t *testing.T, name string, disk *lab.Disk, steps ...script.Step) *lab.Scenario {
+	t.Helper()
+	k := kernel(t, "sid")
+	return &lab.Scenario{
+		Name: name, Kernel: k, MemMiB: 640, Crashkernel: targetReservation, Disk: disk, Programs: []string{panicRoom(t, k)},
+		Modules: []string{"virtio_net"}, Extra: lab.UserNetwork(), Steps: steps,
+	}
+}
+
+// network gives the guest what QEMU's network expects.
+func network(reach ...string) script.Step {
+	return script.Step{Name: "network", Network: &script.Network{Device: "eth0", Addresses: []string{"10.0.2.15/24"}, Gateway: lab.Host, Reach: reach}}
+}
+
+// loadTo loads the panic kernel for targets.
+func loadTo(targets []string, flags ...string) script.Step {
+	args := []string{"panicroom", "load", "--final", "poweroff"}
+	for _, t := range targets {
+		args = append(args, "--target", t)
+	}
+	s := lab.Run(append(args, flags...)...)
+	s.Name = "load"
+	return s
+}
+
+// ends checks that the machine went through all of it by itself.
+func ends(t *testing.T, o *lab.Outcome) {
+	t.Helper()
+	for _, r := range o.Results {
+		if r.Ended && r.Exit != 0 {
+			t.Fatalf("step %s: exit %d %s\n%s", r.Name, r.Exit, r.Text, o.Story())
+		}
+	}
+	if !o.Panicked() || o.CrashKernel() < 0 || !o.PoweredOff() {
+		t.Fatalf("panicked %v, panic kernel at line %d, powered off %v\n%s", o.Panicked(), o.CrashKernel(), o.PoweredOff(), o.Story())
+	}
+}
+
+// entries of a directory, sorted.
+func entries(t *testing.T, dir string) []string {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// onlyCrash reads the only crash in a directory of this machine, which must be
+// complete and as its manifest says.
+func onlyCrash(t *testing.T, o *lab.Outcome, dir string) *saved {
+	t.Helper()
+	names := slices.DeleteFunc(entries(t, dir), func(n string) bool { return n[0] < '0' || n[0] > '9' })
+	if len(names) != 1 || strings.HasSuffix(names[0], "-incomplete") {
+		t.Fatalf("crashes %q in %s; want one, complete\n%s", names, dir, o.Story())
+	}
+	s := readSaved(t, filepath.Join(dir, names[0]))
+	m := s.manifest
+	if !m.Complete || len(m.Reasons) > 0 || len(m.Warnings) > 0 {
+		t.Errorf("manifest: complete %v, reasons %q, warnings %q\n%s", m.Complete, m.Reasons, m.Warnings, o.Story())
+	}
+	if !strings.Contains(s.dmesg, "sysrq triggered crash") || !strings.Contains(s.report, "sysrq triggered crash") {
+		t.Errorf("the log or the report does not tell of the panic")
+	}
+	for _, want := range []string{"dmesg.txt", "vmcore", "report.txt", "report.json"} {
+		i := slices.IndexFunc(m.Files, func(f savedFile) bool { return f.Name == want })
+		if i < 0 || m.Files[i].SHA256 != sha(t, s.file(want)) {
+			t.Errorf("%s is not what the manifest says: %+v", want, m.Files)
+		}
+	}
+	asLoaded(t, s, "")
+	t.Logf("memory of the panic kernel: %d KiB, at least %d KiB available; the worker touched %d KiB at most", m.Memory.Total>>10, m.Memory.AvailableMin>>10, m.Memory.PeakRSS>>10)
+	return s
+}
+
+// attempted checks that the manifest tells of targets that failed, in order, and
+// why.
+func attempted(t *testing.T, o *lab.Outcome, m manifest, want [][3]string) {
+	t.Helper()
+	if len(m.Attempts) != len(want) {
+		t.Fatalf("attempts %+v; want %d\n%s", m.Attempts, len(want), o.Story())
+	}
+	for i, w := range want {
+		a := m.Attempts[i]
+		if a.Target != w[0] || a.Phase != w[1] || !strings.Contains(a.Error, w[2]) || a.Seconds <= 0 {
+			t.Errorf("attempt %d: %+v; want target %s to fail in phase %s with %q", i+1, a, w[0], w[1], w[2])
+		}
+		if _, at := o.Console(regexp.MustCompile(`note: target `+regexp.QuoteMeta(w[0])+` failed, trying .*`+regexp.QuoteMeta(w[2])), o.CrashKernel()); at < 0 {
+			t.Errorf("the console does not tell of the failure of %s", w[0])
+		}
+	}
+}
+
+// tmpfs mounts a small filesystem.
+func tmpfs(t *testing.T, mib int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := sys.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0755", mib)); err != nil {
+		t.Fatalf("a filesystem that gets full: %v (only root can mount it)", err)
+	}
+	t.Cleanup(func() {
+		if err := sys.Unmount(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// sshFiles are the steps that make a guest know servers and have a key.
+func sshFiles(s *lab.SSHServer, known string) []script.Step {
+	return []script.Step{
+		{Name: "key", Write: &script.Write{Path: "/etc/panicroom/id_ed25519", Mode: 0o600, Data: s.Key}},
+		{Name: "known hosts", Write: &script.Write{Path: "/etc/panicroom/known_hosts", Data: []byte(known)}},
+	}
+}
+
+func startSSH(t *testing.T) *lab.SSHServer {
+	t.Helper()
+	s, err := lab.StartSSH(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if said, _ := s.Stop(); t.Failed() {
+			t.Logf("sshd said:\n%s", said)
+		}
+	})
+	return s
+}
+
+func startLine(t *testing.T, to int, after int64) *lab.Line {
+	t.Helper()
+	l, err := lab.StartLine(to, after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Stop() })
+	return l
+}
+
+func place(port int, dir string) string { return fmt.Sprintf("root@%s:%d:%s", lab.Host, port, dir) }
+
+// A dump goes to OpenSSH's server, with the addresses of the dead machine, and is
+// as good as one on a disk.
+func TestTargetSSH(t *testing.T) {
+	t.Parallel()
+	server := startSSH(t)
+	dir := filepath.Join(t.TempDir(), "srv", "crash")
+	to := place(server.Port, dir)
+	steps := append(sshFiles(server, lab.KnownHost(lab.Host, server.Port, server.HostKey)), network(), loadTo([]string{"ssh:" + to, lab.CrashDir}, "--test-raw"), crashStep(0))
+	o := run(t, remote(t, "target-ssh", &lab.Disk{SizeMiB: 64}, steps...))
+	ends(t, o)
+	s := onlyCrash(t, o, dir)
+	if len(s.manifest.Attempts) > 0 || !strings.HasPrefix(s.manifest.Path, to+"/") {
+		t.Errorf("path %s, attempts %+v", s.manifest.Path, s.manifest.Attempts)
+	}
+	if crashes, err := o.Crashes(t.Context()); err != nil || len(crashes) > 0 {
+		t.Errorf("crashes on the disk: %q, %v; want none", crashes, err)
+	}
+	judge(t, s, false)
+	if t.Failed() {
+		t.Log(o.Story())
+	}
+}
+
+// Whatever is wrong with other machines, the next target is tried, and the disk
+// has the dump in the end, with the reasons.
+func TestTargetSSHFails(t *testing.T) {
+	t.Parallel()
+	server, other := startSSH(t), startSSH(t)
+	line := startLine(t, server.Port, 6<<20)
+	dir, full := t.TempDir(), tmpfs(t, 4)
+	const nobody = 9 // discard, which nobody serves
+	known := lab.KnownHost(lab.Host, nobody, server.HostKey) +
+		lab.KnownHost(lab.Host, other.Port, server.HostKey) +
+		lab.KnownHost(lab.Host, line.Port, server.HostKey) +
+		lab.KnownHost(lab.Host, server.Port, server.HostKey)
+	down, wrong, small, cut := place(nobody, "/crash"), place(other.Port, filepath.Join(dir, "wrong")), place(server.Port, full), place(line.Port, filepath.Join(dir, "cut"))
+	steps := append(sshFiles(server, known), network(),
+		loadTo([]string{"ssh:" + down, "ssh:" + wrong, "ssh:" + small, "ssh:" + cut, lab.CrashDir}), crashStep(0))
+	o := run(t, remote(t, "target-ssh-fails", &lab.Disk{SizeMiB: 512}, steps...))
+	ends(t, o)
+	disk, err := o.Files(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := onlyCrash(t, o, disk)
+	attempted(t, o, s.manifest, [][3]string{
+		{down, "target", "refused"}, {wrong, "target", "host key is not the known one"},
+		{small, "dump", "no space left"}, {cut, "dump", "connection lost"},
+	})
+	if _, err := os.Stat(filepath.Join(dir, "wrong")); err == nil {
+		t.Errorf("something was written to the machine with the wrong key")
+	}
+	// What had arrived is there, and is not taken for whole.
+	for _, dir := range []string{full, filepath.Join(dir, "cut")} {
+		names := entries(t, dir)
+		if len(names) != 1 || !strings.HasSuffix(names[0], "-incomplete") {
+			t.Errorf("%s has %q; want one incomplete crash", dir, names)
+			continue
+		}
+		if log, err := os.ReadFile(filepath.Join(dir, names[0], "dmesg.txt")); err != nil || !strings.Contains(string(log), "sysrq triggered crash") {
+			t.Errorf("the log in %s: %d bytes, %v", dir, len(log), err)
+		}
+	}
+	if t.Failed() {
+		t.Log(o.Story())
+	}
+}
+
+// Addresses come from a DHCP server, and for IPv6 from a router: the first target
+// is reached by the one, and refuses us, the second by the other.
+func TestTargetDHCP(t *testing.T) {
+	t.Parallel()
+	server, other := startSSH(t), startSSH(t)
+	dir := t.TempDir()
+	known := lab.KnownHost(lab.Host, other.Port, server.HostKey) + lab.KnownHost(lab.HostV6, server.Port, server.HostKey)
+	wrong := place(other.Port, dir)
+	right := fmt.Sprintf("root@[%s]:%d:%s", lab.HostV6, server.Port, dir)
+	steps := append(sshFiles(server, known), network(lab.HostV6),
+		loadTo([]string{"ssh:" + wrong, "ssh:" + right, lab.CrashDir}, "--network", "dhcp"), crashStep(0))
+	o := run(t, remote(t, "target-dhcp", &lab.Disk{SizeMiB: 64}, steps...))
+	ends(t, o)
+	s := onlyCrash(t, o, dir)
+	attempted(t, o, s.manifest, [][3]string{{wrong, "target", "host key is not the known one"}})
+	if !strings.HasPrefix(s.manifest.Path, right+"/") {
+		t.Errorf("path %s; want it at %s", s.manifest.Path, right)
+	}
+	if t.Failed() {
+		t.Log(o.Story())
+	}
+}
+
+// A dump goes to an NFS server, after another has refused and a third is full.
+func TestTargetNFS(t *testing.T) {
+	t.Parallel()
+	dir, full := tmpfs(t, 1024), tmpfs(t, 4)
+	server, err := lab.StartNFS(t.Context(), t.TempDir(), map[string]string{"/crash": dir, "/full": full})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if said, _ := server.Stop(); t.Failed() {
+			t.Logf("ganesha said:\n%s", said)
+		}
+	})
+	none, small, right := lab.Host+":/none", lab.Host+":/full", lab.Host+":/crash"
+	sc := remote(t, "target-nfs", &lab.Disk{SizeMiB: 64}, network(), loadTo([]string{"nfs:" + none, "nfs:" + small, "nfs:" + right, lab.CrashDir}, "--test-raw"), crashStep(0))
+	sc.Beside = []string{"nfs", "nfsv4"}
+	o := run(t, sc)
+	ends(t, o)
+	s := onlyCrash(t, o, dir)
+	attempted(t, o, s.manifest, [][3]string{{none, "target", "no such file"}, {small, "dump", "no space left"}})
+	judge(t, s, false)
+	if t.Failed() {
+		t.Log(o.Story())
+	}
+}
+
+// A dump lies on a partition until the next boot moves it to the disk.
+func TestTargetPartition(t *testing.T) {
+	t.Parallel()
+	image := filepath.Join(t.TempDir(), "partition")
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, 768<<20); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := partition.Init(image); err != nil {
+		t.Fatal(err)
+	}
+	extra := []string{"-drive", "if=none,id=room,format=raw,file=" + image, "-device", "virtio-blk-device,drive=room,serial=room"}
+	k := kernel(t, "sid")
+	// Nobody knows which of two disks comes first. The other one is refused, and
+	// what was loaded stays.
+	first := named("/dev/vda", loadTo([]string{"partition:/dev/vda"}, "--test-raw"))
+	second := named("/dev/vdb", loadTo([]string{"partition:/dev/vdb"}, "--test-raw"))
+	o := run(t, &lab.Scenario{
+		Name: "target-partition", Kernel: k, MemMiB: 640, Crashkernel: "128M", Disk: &lab.Disk{SizeMiB: 64},
+		Programs: []string{panicRoom(t, k)}, Extra: extra, Steps: []script.Step{first, second, crashStep(0)},
+	})
+	var dev string
+	for _, name := range []string{"/dev/vda", "/dev/vdb"} {
+		r, _ := o.Step(name)
+		switch {
+		case r.Exit == 0:
+			dev = name
+		case !strings.Contains(r.Stderr, "it holds ext4") || !strings.Contains(r.Stderr, "hint: choose another partition"):
+			t.Errorf("load to a partition with a filesystem: exit %d, %s", r.Exit, r.Stderr)
+		}
+	}
+	if dev == "" || !o.Panicked() || o.CrashKernel() < 0 || !o.PoweredOff() {
+		t.Fatalf("loaded for %q, panicked %v, powered off %v\n%s", dev, o.Panicked(), o.PoweredOff(), o.Story())
+	}
+	copied := image + ".copy"
+	raw, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(copied, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	paths, err := partition.Unpack(t.Context(), copied, dir)
+	if err != nil || len(paths) != 1 {
+		t.Fatalf("Unpack = %q, %v\n%s", paths, err, o.Story())
+	}
+	s := onlyCrash(t, o, dir)
+	judge(t, s, false)
+	inGuest(t, k, extra, dev, s)
+	if t.Failed() {
+		t.Log(o.Story())
+	}
+}
+
+// inGuest boots again and unpacks there.
+func inGuest(t *testing.T, k *lab.Kernel, extra []string, dev string, first *saved) {
+	t.Helper()
+	unpack := named("unpack", lab.Run("panicroom", "target", "unpack", dev, "--to", lab.CrashDir))
+	again := named("again", lab.Run("panicroom", "target", "unpack", dev))
+	o := run(t, &lab.Scenario{
+		Name: "target-partition-next", Kernel: k, MemMiB: 512, Disk: &lab.Disk{SizeMiB: 1024}, Programs: []string{panicRoom(t, k)}, Extra: extra,
+		Steps: []script.Step{unpack, again},
+	})
+	if r, ok := o.Step("unpack"); !ok || r.Exit != 0 || !strings.Contains(r.Stdout, lab.CrashDir+"/") {
+		t.Fatalf("unpack: exit %d, %q, %q\n%s", r.Exit, r.Stdout, r.Stderr, o.Story())
+	}
+	if r, ok := o.Step("again"); !ok || r.Exit != 0 || r.Stdout != "" {
+		t.Errorf("unpack again: exit %d, %q; want nothing left", r.Exit, r.Stdout)
+	}
+	crashes, err := o.Crashes(t.Context())
+	if err != nil || len(crashes) != 1 {
+		t.Fatalf("crashes %q, %v; want one", crashes, err)
+	}
+	s := readSaved(t, crashes[0])
+	for _, f := range first.manifest.Files {
+		if f.SHA256 != "" && sha(t, s.file(f.Name)) != f.SHA256 {
+			t.Errorf("%s is not what was saved", f.Name)
+		}
+	}
+}
+
+// physicalVolume makes an image with the label of a physical volume of LVM, and a
+// volume with an ext4 filesystem from the first MiB on.
+func physicalVolume(t *testing.T, mib int64) string {
+	t.Helper()
+	image := filepath.Join(t.TempDir(), "volume")
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, (1+mib)<<20); err != nil {
+		t.Fatal(err)
+	}
+	mkfs := exec.CommandContext(t.Context(), "mkfs.ext4", "-q", "-F", "-m", "0", "-E", "offset=1048576,root_owner=0:0", image, fmt.Sprintf("%dM", mib))
+	mkfs.Env = append(os.Environ(), "PATH=/usr/sbin:/sbin:"+os.Getenv("PATH"))
+	if out, err := mkfs.CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.ext4: %v: %s", err, out)
+	}
+	label := make([]byte, 512)
+	copy(label, "LABELONE")
+	label[8], label[20] = 1, 32
+	copy(label[24:], "LVM2 001")
+	copy(label[32:], "0a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p")
+	f, err := os.OpenFile(image, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(label, 512); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+// A directory on a volume of LVM: the panic kernel makes the volume again.
+func TestTargetLVM(t *testing.T) {
+	t.Parallel()
+	const mib = 384
+	image := physicalVolume(t, mib)
+	k := kernel(t, "trixie")
+	o := run(t, &lab.Scenario{
+		Name: "target-lvm", Kernel: k, MemMiB: 640, Crashkernel: "128M", Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
+		Modules: []string{"dm_mod"}, Extra: []string{"-drive", "if=none,id=pv,format=raw,file=" + image, "-device", "virtio-blk-device,drive=pv,serial=pv"},
+		Steps: []script.Step{
+			{Name: "map", Map: &script.Map{Serial: "pv", Name: "vg-crash", From: 2048, Sectors: mib << 11, Target: "/data", Type: "ext4"}},
+			loadTo([]string{"/data/crash"}), crashStep(0),
+		},
+	})
+	ends(t, o)
+	raw, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	volume, dir := image+".ext4", t.TempDir()
+	if err := os.WriteFile(volume, raw[1<<20:], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	clean, err := lab.ExtractDisk(t.Context(), volume, dir)
+	if err != nil || !clean {
+		t.Fatalf("the volume was unmounted: %v, %v\n%s", clean, err, o.Story())
+	}
+	onlyCrash(t, o, filepath.Join(dir, "crash"))
+	if t.Failed() {
+		t.Log(o.Story())
+	}
+}
