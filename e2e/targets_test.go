@@ -436,3 +436,22 @@ func TestTargetLVM(t *testing.T) {
 		t.Log(o.Story())
 	}
 }
+
+// The kernels that our tests run on may have neither VLANs nor bonds; this one has.
+func TestNetworkInGuest(t *testing.T) {
+	t.Parallel()
+	k := kernel(t, "sid")
+	program, err := lab.BuildTest(t.Context(), "internal/network", k.GoArch())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := named("tests", lab.Run("/usr/bin/network.test", "-test.v", "-test.run", "^TestUp"))
+	o := run(t, &lab.Scenario{
+		Name: "network", Kernel: k, MemMiB: 512, Modules: []string{"veth", "8021q", "bonding"},
+		Files: map[string]string{"/usr/bin/network.test": program}, Steps: []script.Step{tests},
+	})
+	r, ok := o.Step("tests")
+	if !ok || r.Exit != 0 || strings.Contains(r.Stdout, "--- SKIP") || strings.Count(r.Stdout, "--- PASS: TestUp") < 4 {
+		t.Errorf("tests of internal/network: exit %d\n%s%s", r.Exit, r.Stdout, r.Stderr)
+	}
+}
