@@ -44,7 +44,8 @@ func LockFile(*os.File) error                            { return ErrNotSupporte
 func PinToCPU(int) error                                 { return ErrNotSupportedOnOS }
 func DieWithParent() *syscall.SysProcAttr                { return nil }
 
-func MapperTable(_, _ uint32) ([]MapperTarget, error) { return nil, ErrNotSupportedOnOS }
+func RAIDAssemble(uint32, int, [][2]uint32) (string, error) { return "", ErrNotSupportedOnOS }
+func MapperTable(_, _ uint32) ([]MapperTarget, error)       { return nil, ErrNotSupportedOnOS }
 func MapperCreate(string, []MapperTarget) (major, minor uint32, err error) {
 	return 0, 0, ErrNotSupportedOnOS
 }
