@@ -21,7 +21,7 @@ import (
 
 // Guests of these tests have a network device, and a disk for when all else
 // fails.
-const targetReservation = "160M"
+const targetReservation = "192M"
 
 // remote is a scenario with other machines in it.
 func remote(t *testing.T, name string, disk *lab.Disk, steps ...script.Step) *lab.Scenario {
