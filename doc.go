@@ -6,7 +6,8 @@
 //
 // Before the crash:
 //
-//  1. The kernel reserves memory at boot (crashkernel=).
+//  1. The kernel reserves memory at boot (crashkernel=); internal/config has what
+//     the owner of the machine decides.
 //  2. internal/host reads the facts of the machine: /proc/iomem, the device
 //     tree, the crash notes of every possible CPU, vmcoreinfo.
 //  3. internal/kimage looks into the kernel image that shall wait there.
@@ -27,7 +28,8 @@
 //     (package vmcore) into a dump on the target (package target).
 //  8. kernel sees the dead kernel through the dump: page tables, log, symbols,
 //     modules; report says what happened.
-//  9. The machine restarts.
+//  9. The machine restarts. On that boot after tells what has happened, and saved
+//     knows which crashes stay.
 //
 // Reading, later and anywhere: vmcore and kernel open dumps of any
 // architecture on any host; report explains them.

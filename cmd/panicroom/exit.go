@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/panicroom-kdump/panicroom/crashenv"
+	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/internal/kimage"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
@@ -23,6 +24,7 @@ const (
 	exitIncomplete    = 6 // a dump was saved, but not all of it
 	exitNotADump      = 7
 	exitNotArmed      = 8 // a panic now would leave no dump, or not a whole one
+	exitConfig        = 9 // the configuration is wrong
 )
 
 // needsRoot says of what a user may not do that root may, and how.
@@ -52,6 +54,8 @@ func exitCode(err error) int {
 		return exitRefused
 	case errors.Is(err, errNotArmed):
 		return exitNotArmed
+	case errors.Is(err, config.ErrInvalid):
+		return exitConfig
 	case errors.Is(err, crashenv.ErrIncomplete):
 		return exitIncomplete
 	case errors.Is(err, vmcore.ErrUnrecognizedFormat), errors.Is(err, vmcore.ErrCorrupt):

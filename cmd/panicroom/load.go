@@ -25,7 +25,7 @@ import (
 type loading struct {
 	places    []string // --target
 	targets   []config.Target
-	network   string // --network
+	network   config.Network
 	kernel    string
 	modules   string
 	initramfs string
@@ -40,6 +40,7 @@ type loading struct {
 	memLimit  uint64
 	form      crashenv.Form
 	final     string
+	failed    string // the end when nothing was saved; "" is final
 	cpus      int
 	dryRun    bool
 	record    string
@@ -55,8 +56,10 @@ type loadingTest struct {
 	die                           string
 }
 
-func newLoad(c *command) *cobra.Command {
-	l := loading{root: os.DirFS("/")}
+func newLoad(c *command) *cobra.Command { return (&loading{root: os.DirFS("/")}).command(c) }
+
+func (l *loading) command(c *command) *cobra.Command {
+	var configured func() (*config.Config, error)
 	cmd := &cobra.Command{
 		Use:   "load",
 		Short: "put the panic kernel in place",
@@ -65,7 +68,8 @@ kernel, and load both into reserved memory. From then on a panic leaves a crash
 at the target: in a directory on a local disk, on a partition of its own
 (partition:/dev/vdb1), or in a directory of another machine
 (ssh:[USER@]HOST[:PORT]:DIR, nfs:HOST:/DIR). Several are tried in order, until
-one has taken the dump.
+one has taken the dump. What no flag says is taken from
+the configuration; panicroom config prints it.
 
 What was loaded before stays in place if anything is wrong, and is put back if
 the kernel refuses in spite of the checks. Load again after the kernel, the
@@ -76,7 +80,7 @@ has it, for then every byte is planned here, else kexec_file_load. --method
 insists on one.
 
 ` + levelHelp,
-		Example: `  panicroom load --target /var/crash
+		Example: `  panicroom load                                  as it is configured
   panicroom load --target /var/crash --dry-run    show the plan, change nothing
   panicroom load --target ssh:dump@store:/crash --target /var/crash
   panicroom load --kernel /boot/vmlinux-6.12.107+deb13-riscv64 --final poweroff
@@ -84,6 +88,15 @@ insists on one.
   panicroom load --reboot && panicroom reboot --kexec`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !l.reboot {
+				conf, err := configured()
+				if err != nil {
+					return err
+				}
+				if err := l.configure(cmd, conf); err != nil {
+					return err
+				}
+			}
 			var err error
 			if l.memLimit, err = memLimit(cmd, l.memory); err != nil {
 				return err
@@ -99,16 +112,9 @@ insists on one.
 			if _, err := load.ParseMethod(l.method); err != nil {
 				return usage(cmd, fmt.Errorf("--method: %w", err))
 			}
-			for _, place := range l.places {
-				t, err := config.ParseTarget(place)
-				if err != nil {
-					return usage(cmd, fmt.Errorf("--target: %w", err))
-				}
-				l.targets = append(l.targets, t)
-			}
 			l.hasCmdline = cmd.Flags().Changed("cmdline")
 			if l.reboot {
-				for _, name := range []string{"target", "modules", "level", "format", "compress", "mem-limit", "final", "cpus", "network"} {
+				for _, name := range []string{"config", "target", "modules", "level", "format", "compress", "mem-limit", "final", "cpus", "network"} {
 					if cmd.Flags().Changed(name) {
 						return usage(cmd, fmt.Errorf("--%s is of a panic kernel, --reboot loads another", name))
 					}
@@ -121,9 +127,10 @@ insists on one.
 			return l.run(cmd.Context(), c)
 		},
 	}
+	configured = configFlag(cmd)
 	f := cmd.Flags()
-	f.StringArrayVar(&l.places, "target", []string{config.DefaultDir}, "save to `PLACE`, else to the next")
-	f.StringVar(&l.network, "network", network.Copy, "get addresses `HOW`: copy or dhcp")
+	f.StringArrayVar(&l.places, "target", nil, "save to `PLACE`, else to the next")
+	f.StringVar(&l.network.Method, "network", network.Copy, "get addresses `HOW`: copy or dhcp")
 	f.StringVar(&l.kernel, "kernel", "", "panic kernel `FILE` (default: the running kernel)")
 	f.StringVar(&l.modules, "modules", "", "its modules `DIR` (default: /lib/modules/RELEASE)")
 	f.StringVar(&l.initramfs, "initramfs", "", "load `FILE` instead of building an initramfs")
@@ -154,6 +161,58 @@ insists on one.
 	return cmd
 }
 
+// configure takes from the configuration what no flag has said.
+func (l *loading) configure(cmd *cobra.Command, conf *config.Config) error {
+	flags := cmd.Flags()
+	for name, v := range map[string]struct {
+		flag  *string
+		value string
+	}{
+		"kernel":   {&l.kernel, conf.Kernel.Image},
+		"modules":  {&l.modules, conf.Kernel.Modules},
+		"append":   {&l.append, conf.Kernel.Append},
+		"method":   {&l.method, conf.Kernel.Method},
+		"format":   {(*string)(&l.form.Format), conf.Dump.Format},
+		"compress": {&l.form.Compression, conf.Dump.Compress},
+		"final":    {&l.final, conf.After.Saved},
+	} {
+		if !flags.Changed(name) {
+			*v.flag = v.value
+		}
+	}
+	if !flags.Changed("cpus") {
+		l.cpus = conf.Kernel.CPUs
+	}
+	if !flags.Changed("mem-limit") && conf.Dump.MemLimit != "auto" {
+		l.memory = conf.Dump.MemLimit
+	}
+	if !flags.Changed("level") {
+		var err error
+		if l.level, err = capture.ParseLevel(conf.Dump.Level); err != nil {
+			return err
+		}
+	}
+	if !flags.Changed("final") {
+		l.failed = conf.After.Failed
+	}
+	if !flags.Changed("network") {
+		l.network.Method = conf.Network.Method
+	}
+	l.network.Interface = conf.Network.Interface
+	l.targets = conf.Targets
+	if flags.Changed("target") {
+		l.targets = nil
+		for _, place := range l.places {
+			t, err := config.ParseTarget(place)
+			if err != nil {
+				return usage(cmd, fmt.Errorf("--target: %w", err))
+			}
+			l.targets = append(l.targets, t)
+		}
+	}
+	return nil
+}
+
 func (l *loading) run(ctx context.Context, c *command) error {
 	opts, err := l.options()
 	if err != nil {
@@ -180,7 +239,11 @@ func (l *loading) run(ctx context.Context, c *command) error {
 			return err
 		}
 	} else {
-		c.step("building the initramfs for %s", strings.Join(l.places, ", "))
+		var all []string
+		for _, t := range l.targets {
+			all = append(all, t.String())
+		}
+		c.step("building the initramfs for %s", strings.Join(all, ", "))
 		if env, err = l.environment(ctx, machine, kernel); err != nil {
 			return err
 		}
@@ -313,7 +376,7 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 	}
 	opts := crashenv.Options{
 		Targets: l.targets,
-		Network: config.Network{Method: l.network},
+		Network: l.network,
 		Release: release,
 		Modules: os.DirFS(modules),
 		Level:   l.level,
@@ -321,6 +384,7 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 		Form:     l.form,
 		MemLimit: l.memLimit,
 		Final:    crashenv.Final(l.final),
+		Failed:   crashenv.Final(l.failed),
 		CPUs:     l.cpus,
 	}
 	if l.test.raw || l.test.die != "" || l.test.corrupt {

@@ -48,7 +48,10 @@ dead kernel's memory, says what happened, and brings the machine back.`,
 		newReport(c),
 		newLog(c),
 		newConvert(c),
+		newList(c),
+		newAfter(c),
 		newInspectImage(c),
+		newConfig(c),
 		newVersion(c),
 	)
 	return root

@@ -17,7 +17,7 @@ import (
 var errNotArmed = errors.New("not armed")
 
 func newStatus(c *command) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "is the panic kernel in place, intact, and right for this machine",
 		Long: `Tell whether a panic kernel is loaded, whether the machine is still the one it
@@ -29,36 +29,46 @@ dump; docs/exit-codes.md has the others.`,
 		Example: `  panicroom status
   panicroom status --json`,
 		Args: args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
-			root := os.DirFS("/")
-			m, err := host.Read(root, nil)
-			if err != nil {
-				return err
-			}
-			memory, err := host.OpenMemory(root)
-			var s *load.Status
-			if err == nil {
-				defer memory.Close()
-				s, err = load.Current(m, memory.Section)
-			} else {
-				s, err = load.Current(m, nil)
-			}
-			if err != nil {
-				return err
-			}
-			return c.status(s)
-		},
 	}
+	configured := configFlag(cmd)
+	cmd.RunE = func(*cobra.Command, []string) error {
+		// What is loaded is as good with a configuration that is wrong; the
+		// next load will not be.
+		_, wrong := configured()
+		root := os.DirFS("/")
+		m, err := host.Read(root, nil)
+		if err != nil {
+			return err
+		}
+		memory, err := host.OpenMemory(root)
+		var s *load.Status
+		if err == nil {
+			defer memory.Close()
+			s, err = load.Current(m, memory.Section)
+		} else {
+			s, err = load.Current(m, nil)
+		}
+		if err != nil {
+			return err
+		}
+		return c.status(s, wrong)
+	}
+	return cmd
 }
 
-func (c *command) status(s *load.Status) error {
+func (c *command) status(s *load.Status, wrong error) error {
 	if c.json {
 		enc := json.NewEncoder(c.stdout)
 		enc.SetIndent("", "  ")
+		text := ""
+		if wrong != nil {
+			text = wrong.Error()
+		}
 		if err := enc.Encode(struct {
-			Armed bool `json:"armed"`
+			Armed bool   `json:"armed"`
+			Wrong string `json:"configuration_error,omitempty"`
 			*load.Status
-		}{s.Armed(), s}); err != nil {
+		}{s.Armed(), text, s}); err != nil {
 			return err
 		}
 		if s.Armed() {
@@ -96,6 +106,10 @@ func (c *command) status(s *load.Status) error {
 		if !s.Armed() {
 			remedy = append(remedy, "load again: panicroom load")
 		}
+	}
+	if wrong != nil {
+		line("configuration", "%v", wrong)
+		remedy = append(remedy, ui.Hints(wrong)...)
 	}
 	if s.LoadsLeft != host.Unlimited {
 		line("loads left", "%d, by kernel.kexec_load_limit_panic", s.LoadsLeft)

@@ -169,7 +169,7 @@ func checkMemLimit(v string) error {
 func checkPartition(v string) error {
 	for _, prefix := range []string{"PARTUUID=", "LABEL="} {
 		if value, ok := strings.CutPrefix(v, prefix); ok {
-			if value == "" || strings.ContainsAny(value, " /") {
+			if strings.TrimSpace(value) != value || value == "" || strings.Contains(value, "/") {
 				return fmt.Errorf("%q is not behind %s what can stand there", value, prefix)
 			}
 			return nil

@@ -17,7 +17,7 @@ import (
 const (
 	maxFile     = 1 << 20 // bytes
 	maxDropIns  = 256
-	maxTargets  = 32
+	maxTargets  = 16
 	maxProblems = 20 // of one file; nobody reads more
 )
 

@@ -213,7 +213,7 @@ func TestBadValues(t *testing.T) {
 		"[network]\ninterface = \"a/b\"":                   "no name of a network interface",
 		"[after]\nsaved = \"sleep\"":                       "none of reboot, poweroff, halt",
 		"[notify]\nwebhook = \"ftp://example.org/\"":       "neither with https",
-		"[notify]\nwebhook = \"https:/x\"":               "names no host",
+		"[notify]\nwebhook = \"https:/x\"":                 "names no host",
 		"[notify]\nhooks = \"hooks\"":                      "does not begin with /",
 		"[dump.level]\nx = 1":                              "unknown table dump.level",
 		"[dump]\nlevel.x = 1":                              "unknown key level.x in [dump]",

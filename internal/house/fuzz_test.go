@@ -59,6 +59,8 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"signatures on disks", "internal/device", `^Holds$`, `^FuzzHolds$`},
 	{"answers of DHCP servers", "internal/network", `^parseLease$`, `^FuzzParseLease$`},
 	{"partitions for crashes", "target/partition", `^readTable$`, `^FuzzOpen$`},
+	{"what was told of crashes", "after", `^parseState$`, `^FuzzState$`},
+	{"saved crashes", "saved", `^List$`, `^FuzzParse$`},
 	{"manifests", "crashenv", `^Manifest$`, `^FuzzParseManifest$`},
 }
 

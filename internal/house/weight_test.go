@@ -21,6 +21,10 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 // of the panic room twice over while the initramfs is unpacked, once after.
 // Whoever raises it says here what for:
 //
+//   - 9.5 MB: net/http with TLS for the webhook, 3 MB (2.1 of them TLS), which targets
+//     of other machines need next; the configuration, list and what is done after a
+//     crash, 0.4 MB. Packed it is 1.4 MB more. Measured 9.437 MB.
+//   - 11.25 MB: both of the next two. Measured 11.21 MB.
 //   - 9.25 MB: dumps go to other machines: SSH and SFTP with the curves and ciphers
 //     that servers want (1.3 MB), netlink and DHCP (0.7 MB), the network of the
 //     standard library with its resolver (0.6 MB), the partition for crashes, the
@@ -46,19 +50,17 @@ var crashTarget = []string{"GOOS=linux", "GOARCH=riscv64", "CGO_ENABLED=0", "GOF
 //   - 4.5 MB: cobra, encoding/json, kdump formats with zstd, BTF, xz, page
 //     selection and the report; the "disk only" budget of the first design was
 //     4.0 MB without a command line library (0.3 MB) and BTF (0.4 MB).
-const maxBytes = 9_250_000
+const maxBytes = 11_250_000
 
 // forbidden are packages that the crash binary must not link. An exception
 // names the only package that may import it.
 var forbidden = []struct{ pkg, except, because string }{
 	{"os/exec", "", "the crash binary starts no programs but itself"},
-	{"net/http", "", "1.8 MB"},
+	{"net/http", module + "/after", "3 MB, for the webhook; it brings crypto/tls and crypto/x509"},
 	{"net/http/pprof", "", "registers itself"},
 	{"html/template", "", "1.9 MB: keeps every exported method alive"},
 	{"text/template", "github.com/spf13/cobra", "1.0 MB for whoever calls it; cobra imports it and the linker drops it, which TestCrashBinaryWeight proves"},
 	{"database/sql", "", "no database"},
-	{"crypto/tls", "", "0.9 MB, and no target speaks HTTPS yet"},
-	{"crypto/x509", "golang.org/x/crypto/ssh", "it parses keys of former times for SSH; whole chains of certificates are for TLS"},
 	{"encoding/gob", "", "not a format of ours"},
 	{"plugin", "", "static"},
 	{"runtime/cgo", "", "static"},

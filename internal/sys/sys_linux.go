@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"io/fs"
 	"os"
 	"syscall"
 	"unsafe"
@@ -179,4 +180,34 @@ func PinToCPU(cpu int) error {
 // happens (PR_SET_PDEATHSIG).
 func DieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+}
+
+// NewProcessGroup puts a child process, and what it starts, into a process group
+// of its own, which [KillGroup] ends; it dies with this process.
+func NewProcessGroup() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// KillGroup kills the process group of a child that [NewProcessGroup] was for.
+func KillGroup(pid int) error {
+	return os.NewSyscallError("kill", unix.Kill(-pid, unix.SIGKILL))
+}
+
+// Owner tells which user and group a file belongs to; false if info is not of
+// the filesystem of this machine.
+func Owner(info fs.FileInfo) (uid, gid uint32, ok bool) {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0, false
+	}
+	return s.Uid, s.Gid, true
+}
+
+// Allocated is what a file takes on the disk, in bytes; its size if that is not
+// known.
+func Allocated(info fs.FileInfo) uint64 {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(s.Blocks) * 512 // whatever the block size is, stat(2)
+	}
+	return uint64(max(0, info.Size()))
 }

@@ -3,6 +3,7 @@
 package sys
 
 import (
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -43,6 +44,10 @@ func DropCache(*os.File, int64, int64) error             { return ErrNotSupporte
 func LockFile(*os.File) error                            { return ErrNotSupportedOnOS }
 func PinToCPU(int) error                                 { return ErrNotSupportedOnOS }
 func DieWithParent() *syscall.SysProcAttr                { return nil }
+func NewProcessGroup() *syscall.SysProcAttr              { return nil }
+func KillGroup(int) error                                { return ErrNotSupportedOnOS }
+func Owner(fs.FileInfo) (uid, gid uint32, ok bool)       { return 0, 0, false }
+func Allocated(info fs.FileInfo) uint64                  { return uint64(max(0, info.Size())) }
 
 func RAIDAssemble(uint32, int, [][2]uint32) (string, error) { return "", ErrNotSupportedOnOS }
 func MapperTable(_, _ uint32) ([]MapperTarget, error)       { return nil, ErrNotSupportedOnOS }
