@@ -1,9 +1,9 @@
 // Package crashenv is the crash environment: what runs in the panic room.
 //
 // The host half, [Build], works in the healthy system. It resolves everything
-// that must be known (which modules the target's disk needs and in which
-// order, the UUID of its filesystem, the layout of the kernel's structures)
-// into a [Plan], and packs Plan, modules and this very binary into an
+// that must be known (which modules each target needs and in which order, the
+// UUID of its filesystem or the way to another machine, the layout of the kernel's
+// structures) into a [Plan], and packs Plan, modules and this very binary into an
 // initramfs.
 //
 // The crash half only executes the Plan. main calls [IsInit] and [Init] first
@@ -12,11 +12,12 @@
 //   - PID 1, the supervisor, does as little as possible: it mounts /proc and
 //     the like, starts the others, watches deadlines, pets the watchdog and ends
 //     the machine, whatever has happened.
-//   - the worker does the work: modules, disk, log, dump. If it panics, hangs
-//     or is killed for want of memory, PID 1 goes on without it.
+//   - the worker does the work for one target: modules, disk or network, log,
+//     dump. If it fails, panics, hangs or is killed for want of memory, PID 1
+//     starts another for the next target, which begins from the start.
 //   - the reporter reads the dump that was just written, under a memory limit
 //     of its own: a report that fails cannot take the dump with it.
-//   - the rescuer runs only when the worker has failed: it prints the dead
+//   - the rescuer runs only when all workers have failed: it prints the dead
 //     kernel's log to the console when it could not be saved, and notes in the
 //     manifest why the dump is incomplete.
 //

@@ -56,6 +56,11 @@ func (w *worker) openTarget(ctx context.Context, n int) (o *opened, err error) {
 					return "", err
 				}
 			}
+			if t.Array != nil {
+				if err := w.assemble(ctx, n, t.Array); err != nil {
+					return "", err
+				}
+			}
 			found, err = w.wait(ctx, t.UUID)
 			return fmt.Sprintf("%s is %s", found.Device, found.Filesystem), err
 		}); err != nil {
@@ -98,18 +103,46 @@ func (w *worker) wait(ctx context.Context, uuid string) (device.Found, error) {
 // mapDevice has the device mapper make the block device of a target, once the
 // volumes that it is made of have come.
 func (w *worker) mapDevice(ctx context.Context, n int, m *device.Mapped) error {
-	numbers := map[string]string{}
-	for _, v := range m.Volumes() {
-		found, err := w.wait(ctx, v)
+	numbers, err := w.numbers(ctx, m.Volumes())
+	if err != nil {
+		return err
+	}
+	_, _, err = sys.MapperCreate(fmt.Sprintf("panicroom%d", n), m.Table(numbers))
+	return err
+}
+
+// assemble has MD make the block device of a target, once all its members have
+// come: one that is left out would have to be made equal again.
+func (w *worker) assemble(ctx context.Context, n int, a *device.Array) error {
+	numbers, err := w.numbers(ctx, a.Members)
+	if err != nil {
+		return err
+	}
+	var members [][2]uint32
+	for _, m := range a.Members {
+		major, minor, err := device.ParseNumber(numbers[m])
 		if err != nil {
 			return err
 		}
-		if numbers[v], err = device.Number(os.DirFS("/"), found.Device); err != nil {
-			return err
+		members = append(members, [2]uint32{major, minor})
+	}
+	_, err = sys.RAIDAssemble(uint32(n), a.Minor, members)
+	return err
+}
+
+// numbers are those of block devices by their UUIDs, when all have come.
+func (w *worker) numbers(ctx context.Context, uuids []string) (map[string]string, error) {
+	numbers := map[string]string{}
+	for _, u := range uuids {
+		found, err := w.wait(ctx, u)
+		if err != nil {
+			return nil, err
+		}
+		if numbers[u], err = device.Number(os.DirFS("/"), found.Device); err != nil {
+			return nil, err
 		}
 	}
-	_, _, err := sys.MapperCreate(fmt.Sprintf("panicroom%d", n), m.Table(numbers))
-	return err
+	return numbers, nil
 }
 
 // mountFlags: nothing on a target may be executed or taken for a device.

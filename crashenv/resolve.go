@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net/netip"
 	"path"
 	"slices"
@@ -119,7 +121,8 @@ func (b *builder) directory(name string) (*Target, []string, error) {
 	if err != nil {
 		return fail(err)
 	}
-	mapped, under, err := b.under(block)
+	t := &Target{Kind: Directory, Type: mount.Type, Options: mountOptions(mount), Dir: inside, Path: dir, Device: "/dev/" + block.Name}
+	under, err := b.under(t, block)
 	if err != nil {
 		return fail(err)
 	}
@@ -135,8 +138,14 @@ func (b *builder) directory(name string) (*Target, []string, error) {
 		}
 		names = append(names, more...)
 	}
-	if mapped != nil && b.known("dm_mod") {
-		names = append(names, "dm_mod")
+	stack := map[string]bool{"dm_mod": t.Mapped != nil, "md_mod": t.Array != nil}
+	if t.Array != nil {
+		stack[t.Array.Level] = true
+	}
+	for _, m := range slices.Sorted(maps.Keys(stack)) {
+		if stack[m] && b.known(m) {
+			names = append(names, m)
+		}
 	}
 	r, c, err := b.Open(block.Name)
 	if err != nil {
@@ -153,22 +162,15 @@ func (b *builder) directory(name string) (*Target, []string, error) {
 	for _, m := range mount.Modules() {
 		names = append(names, b.filesystemModule(m)...)
 	}
-	return &Target{Kind: Directory, UUID: filesystem.UUID, Type: mount.Type, Options: mountOptions(mount),
-		Dir: inside, Path: dir, Device: "/dev/" + block.Name, Mapped: mapped}, names, nil
+	t.UUID = filesystem.UUID
+	return t, names, nil
 }
 
 // under are the block devices that have drivers: a device itself, or those that
-// the device mapper makes it of.
-func (b *builder) under(block *device.Block) (*device.Mapped, []*device.Block, error) {
-	if !device.IsMapped(b.Root, block) {
-		return nil, []*device.Block{block}, nil
-	}
-	table, err := b.Table(block.Major, block.Minor)
-	if err != nil {
-		return nil, nil, err
-	}
-	var under []*device.Block
-	mapped, err := device.Linear("/dev/"+block.Name, table, func(major, minor uint32) (string, error) {
+// the device mapper or MD makes it of, which is noted in the target.
+func (b *builder) under(t *Target, block *device.Block) (under []*device.Block, err error) {
+	// look looks at one of those, for what it can be found by again.
+	look := func(major, minor uint32, id func(io.ReaderAt) (string, error)) (string, error) {
 		u, err := device.FindBlock(b.Root, major, minor)
 		if err != nil {
 			return "", err
@@ -179,12 +181,36 @@ func (b *builder) under(block *device.Block) (*device.Mapped, []*device.Block, e
 		}
 		defer c.Close()
 		under = append(under, u)
-		return device.PhysicalVolume(r)
-	})
-	if errors.Is(err, device.ErrStacked) {
-		err = ui.Hint(err, "choose a directory on a disk, a partition or a linear volume of LVM")
+		return id(r)
 	}
-	return mapped, under, err
+	switch {
+	case device.IsMapped(b.Root, block):
+		table, err := b.Table(block.Major, block.Minor)
+		if err != nil {
+			return nil, err
+		}
+		t.Mapped, err = device.Linear("/dev/"+block.Name, table, func(major, minor uint32) (string, error) {
+			return look(major, minor, device.PhysicalVolume)
+		})
+		if err != nil {
+			return nil, stackHint(err)
+		}
+	case device.IsArray(b.Root, block):
+		t.Array, err = device.ArrayOf(b.Root, block, func(major, minor uint32) (string, error) { return look(major, minor, device.Member) })
+		if err != nil {
+			return nil, stackHint(err)
+		}
+	default:
+		under = []*device.Block{block}
+	}
+	return under, nil
+}
+
+func stackHint(err error) error {
+	if errors.Is(err, device.ErrStacked) {
+		return ui.Hint(err, "choose a directory on a disk, a partition, a linear volume of LVM or a mirror of MD")
+	}
+	return err
 }
 
 // mountOptions are what the filesystem needs to be mounted with in the panic

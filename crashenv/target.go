@@ -46,6 +46,8 @@ type Target struct {
 	// Mapped says what the device mapper makes the block device of; nil is one that
 	// is there.
 	Mapped *device.Mapped `json:"mapped,omitempty"`
+	// Array says of what MD makes it; nil is the same.
+	Array *device.Array `json:"array,omitempty"`
 
 	// SSH says how to get to a directory over SSH, and Key which file of the
 	// initramfs has the private key, which is nowhere else.
@@ -98,6 +100,9 @@ func (t *Target) check() error {
 		}
 		if t.Mapped != nil {
 			return t.Mapped.Check()
+		}
+		if t.Array != nil {
+			return t.Array.Check()
 		}
 		return nil
 	case Partition:

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,7 +21,7 @@ import (
 
 // Guests of these tests have a network device, and a disk for when all else
 // fails.
-const targetReservation = "160M"
+const targetReservation = "192M"
 
 // remote is a scenario with other machines in it.
 func remote(t *testing.T, name string, disk *lab.Disk, steps ...script.Step) *lab.Scenario {
@@ -370,55 +371,39 @@ func inGuest(t *testing.T, k *lab.Kernel, extra []string, dev string, first *sav
 	}
 }
 
-// physicalVolume makes an image with the label of a physical volume of LVM, and a
-// volume with an ext4 filesystem from the first MiB on.
-func physicalVolume(t *testing.T, mib int64) string {
+// stacked makes an image of so many MiB of an ext4 filesystem from the first MiB
+// on, with something before it.
+func stacked(t *testing.T, mib int64, before []byte, at int64) string {
 	t.Helper()
-	image := filepath.Join(t.TempDir(), "volume")
+	image := filepath.Join(t.TempDir(), "member")
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(image, (1+mib)<<20); err != nil {
 		t.Fatal(err)
 	}
-	mkfs := exec.CommandContext(t.Context(), "mkfs.ext4", "-q", "-F", "-m", "0", "-E", "offset=1048576,root_owner=0:0", image, fmt.Sprintf("%dM", mib))
-	mkfs.Env = append(os.Environ(), "PATH=/usr/sbin:/sbin:"+os.Getenv("PATH"))
+	mkfs := exec.CommandContext(t.Context(), "/usr/sbin/mkfs.ext4", "-q", "-F", "-m", "0",
+		"-U", "01234567-89ab-4def-8123-456789abcdef", "-E", "offset=1048576,root_owner=0:0,hash_seed=01234567-89ab-4def-8123-456789abcdef",
+		image, fmt.Sprintf("%dM", mib))
+	mkfs.Env = append(os.Environ(), "E2FSPROGS_FAKE_TIME=1764000000")
 	if out, err := mkfs.CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.ext4: %v: %s", err, out)
 	}
-	label := make([]byte, 512)
-	copy(label, "LABELONE")
-	label[8], label[20] = 1, 32
-	copy(label[24:], "LVM2 001")
-	copy(label[32:], "0a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p")
 	f, err := os.OpenFile(image, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.WriteAt(label, 512); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
+	defer f.Close()
+	if _, err := f.WriteAt(before, at); err != nil {
 		t.Fatal(err)
 	}
 	return image
 }
 
-// A directory on a volume of LVM: the panic kernel makes the volume again.
-func TestTargetLVM(t *testing.T) {
-	t.Parallel()
-	const mib = 384
-	image := physicalVolume(t, mib)
-	k := kernel(t, "trixie")
-	o := run(t, &lab.Scenario{
-		Name: "target-lvm", Kernel: k, MemMiB: 640, Crashkernel: "128M", Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
-		Modules: []string{"dm_mod"}, Extra: []string{"-drive", "if=none,id=pv,format=raw,file=" + image, "-device", "virtio-blk-device,drive=pv,serial=pv"},
-		Steps: []script.Step{
-			{Name: "map", Map: &script.Map{Serial: "pv", Name: "vg-crash", From: 2048, Sectors: mib << 11, Target: "/data", Type: "ext4"}},
-			loadTo([]string{"/data/crash"}), crashStep(0),
-		},
-	})
-	ends(t, o)
+// extracted are the files of the filesystem in such an image, which must have been
+// unmounted.
+func extracted(t *testing.T, o *lab.Outcome, image string) string {
+	t.Helper()
 	raw, err := os.ReadFile(image)
 	if err != nil {
 		t.Fatal(err)
@@ -431,8 +416,110 @@ func TestTargetLVM(t *testing.T) {
 	if err != nil || !clean {
 		t.Fatalf("the volume was unmounted: %v, %v\n%s", clean, err, o.Story())
 	}
-	onlyCrash(t, o, filepath.Join(dir, "crash"))
+	return dir
+}
+
+// attach gives a machine one more disk.
+func attach(image, serial string) []string {
+	return []string{"-drive", "if=none,id=" + serial + ",format=raw,file=" + image, "-device", "virtio-blk-device,drive=" + serial + ",serial=" + serial}
+}
+
+const stackedMiB = 384
+
+// A directory on a volume of LVM: the panic kernel makes the volume again.
+func TestTargetLVM(t *testing.T) {
+	t.Parallel()
+	label := make([]byte, 512)
+	copy(label, "LABELONE")
+	label[8], label[20] = 1, 32
+	copy(label[24:], "LVM2 001")
+	copy(label[32:], "0a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p")
+	image := stacked(t, stackedMiB, label, 512)
+	k := kernel(t, "trixie")
+	o := run(t, &lab.Scenario{
+		Name: "target-lvm", Kernel: k, MemMiB: 640, Crashkernel: "128M", Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
+		Modules: []string{"dm_mod"}, Extra: attach(image, "pv"),
+		Steps: []script.Step{
+			{Name: "map", Map: &script.Map{Serial: "pv", Name: "vg-crash", From: 2048, Sectors: stackedMiB << 11, Target: "/data", Type: "ext4"}},
+			loadTo([]string{"/data/crash"}), crashStep(0),
+		},
+	})
+	ends(t, o)
+	onlyCrash(t, o, filepath.Join(extracted(t, o, image), "crash"))
 	if t.Failed() {
 		t.Log(o.Story())
+	}
+}
+
+// raidMember is a superblock of MD of version 1.2, for a member of a clean mirror of
+// two (struct mdp_superblock_1, include/uapi/linux/raid/md_p.h, Linux 7.2).
+func raidMember(number int) []byte {
+	const maxDev = 2
+	b := make([]byte, 256+2*maxDev)
+	le := binary.LittleEndian
+	le.PutUint32(b, 0xa92b4efc)
+	le.PutUint32(b[4:], 1)
+	copy(b[16:], "the array itself")
+	copy(b[32:], "lab:crash")
+	le.PutUint32(b[72:], 1)               // level
+	le.PutUint64(b[80:], stackedMiB<<11)  // sectors of it
+	le.PutUint32(b[92:], 2)               // disks
+	le.PutUint64(b[128:], 2048)           // where data begins
+	le.PutUint64(b[136:], stackedMiB<<11) // and how much there is
+	le.PutUint64(b[144:], 8)              // where this is
+	le.PutUint32(b[160:], uint32(number))
+	copy(b[168:], fmt.Sprintf("member number %2d", number))
+	le.PutUint64(b[200:], 1)          // events
+	le.PutUint64(b[208:], ^uint64(0)) // all is equal
+	le.PutUint32(b[220:], maxDev)
+	le.PutUint16(b[256:], 0)
+	le.PutUint16(b[258:], 1)
+	var sum uint64
+	for i := 0; i < len(b); i += 4 {
+		sum += uint64(le.Uint32(b[i:]))
+	}
+	le.PutUint32(b[216:], uint32(sum)+uint32(sum>>32))
+	return b
+}
+
+// A directory on a mirror: the panic kernel assembles it of both disks.
+func TestTargetRAID(t *testing.T) {
+	t.Parallel()
+	k := kernel(t, "trixie")
+	images := []string{stacked(t, stackedMiB, raidMember(0), 4096), stacked(t, stackedMiB, raidMember(1), 4096)}
+	o := run(t, &lab.Scenario{
+		Name: "target-raid", Kernel: k, MemMiB: 640, Crashkernel: "128M", Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
+		Modules: []string{"raid1"}, Extra: append(attach(images[0], "m0"), attach(images[1], "m1")...),
+		Steps: []script.Step{
+			{Name: "assemble", Mirror: &script.Mirror{Serials: []string{"m0", "m1"}, Target: "/data", Type: "ext4"}},
+			loadTo([]string{"/data/crash"}), crashStep(0),
+		},
+	})
+	ends(t, o)
+	// Each half has all of it.
+	for _, image := range images {
+		onlyCrash(t, o, filepath.Join(extracted(t, o, image), "crash"))
+	}
+	if t.Failed() {
+		t.Log(o.Story())
+	}
+}
+
+// The kernels that our tests run on may have neither VLANs nor bonds; this one has.
+func TestNetworkInGuest(t *testing.T) {
+	t.Parallel()
+	k := kernel(t, "sid")
+	program, err := lab.BuildTest(t.Context(), "internal/network", k.GoArch())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := named("tests", lab.Run("/usr/bin/network.test", "-test.v", "-test.run", "^TestUp"))
+	o := run(t, &lab.Scenario{
+		Name: "network", Kernel: k, MemMiB: 512, Modules: []string{"veth", "8021q", "bonding"},
+		Files: map[string]string{"/usr/bin/network.test": program}, Steps: []script.Step{tests},
+	})
+	r, ok := o.Step("tests")
+	if !ok || r.Exit != 0 || strings.Contains(r.Stdout, "--- SKIP") || strings.Count(r.Stdout, "--- PASS: TestUp") < 4 {
+		t.Errorf("tests of internal/network: exit %d\n%s%s", r.Exit, r.Stdout, r.Stderr)
 	}
 }

@@ -5,16 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path"
 
 	"github.com/spf13/cobra"
 
 	"github.com/panicroom-kdump/panicroom/after"
-	"github.com/panicroom-kdump/panicroom/internal/config"
-	"github.com/panicroom-kdump/panicroom/internal/device"
-	"github.com/panicroom-kdump/panicroom/target/partition"
+	"github.com/panicroom-kdump/panicroom/crashenv"
 )
 
 func newAfter(c *command) *cobra.Command {
@@ -39,9 +34,11 @@ hook that fails does not stop the others; the exit code is 1 then.`,
 		if opts.Config, err = configured(); err != nil {
 			return err
 		}
-		opts.Unpack = func(ctx context.Context) ([]string, error) { return unpack(ctx, os.DirFS("/"), opts.Config) }
 		if !c.json {
 			opts.Say = func(line string) { fmt.Fprintln(c.stdout, line) }
+		}
+		opts.Unpack = func(ctx context.Context) ([]string, error) {
+			return crashenv.Unpack(ctx, "/", opts.Config.Targets, opts.Config.Directories()[0])
 		}
 		res, err := after.Run(cmd.Context(), opts)
 		if res == nil || !c.json {
@@ -61,23 +58,4 @@ hook that fails does not stop the others; the exit code is 1 then.`,
 	f.StringVar(&opts.State, "state", after.StateDir, "note in `DIR` what was told")
 	f.BoolVarP(&opts.DryRun, "dry-run", "n", false, "say what would be done, do nothing")
 	return cmd
-}
-
-// unpack moves what crashes have left on the partitions among the targets into the
-// first directory of crashes.
-func unpack(ctx context.Context, root fs.FS, conf *config.Config) (paths []string, err error) {
-	for i := range conf.Targets {
-		t := &conf.Targets[i]
-		if t.Kind() != config.KindPartition {
-			continue
-		}
-		node, nerr := device.Node(root, t.Partition)
-		if nerr != nil {
-			err = errors.Join(err, nerr)
-			continue
-		}
-		more, uerr := partition.Unpack(ctx, path.Join("/dev", node), conf.Directories()[0])
-		paths, err = append(paths, more...), errors.Join(err, uerr)
-	}
-	return paths, err
 }

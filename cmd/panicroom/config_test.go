@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"github.com/panicroom-kdump/panicroom/status"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +17,6 @@ import (
 	"github.com/panicroom-kdump/panicroom/crashenv"
 	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/load"
-	"github.com/panicroom-kdump/panicroom/status"
 	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
@@ -83,11 +83,11 @@ func TestLoadConfigure(t *testing.T) {
 	conf := config.Default()
 	conf.Kernel = config.Kernel{Image: "/k", Modules: "/m", Append: "a b", Method: "load", CPUs: 2}
 	conf.Dump = config.Dump{Level: "report", Format: "elf", Compress: "none", MemLimit: "64M"}
-	conf.Network = config.Network{Method: "dhcp", Interface: "eth1"}
+	conf.Network = config.Network{Method: "dhcp", Interface: "end0"}
 	conf.After = config.After{Saved: "halt", Failed: "poweroff"}
 	conf.Targets = []config.Target{config.Directory("/a"), config.Directory("/b")}
 	all := loading{kernel: "/k", modules: "/m", append: "a b", method: "load", cpus: 2, level: capture.LevelReport,
-		form: crashenv.Form{Format: "elf", Compression: "none"}, memory: "64M", final: "halt", failed: "poweroff", places: []string{"/var/crash"}, netMethod: "copy", targets: conf.Targets, network: conf.Network}
+		form: crashenv.Form{Format: "elf", Compression: "none"}, memory: "64M", final: "halt", failed: "poweroff", targets: conf.Targets, network: conf.Network}
 	for _, c := range []struct {
 		args []string
 		want func(*loading)
@@ -96,10 +96,10 @@ func TestLoadConfigure(t *testing.T) {
 		{[]string{"--kernel=/x", "--modules=", "--append=c", "--cpus=1", "--mem-limit=32M"}, func(l *loading) {
 			l.kernel, l.modules, l.append, l.cpus, l.memory = "/x", "", "c", 1, "32M"
 		}},
-		{[]string{"--method=auto", "--level=31", "--format=kdump", "--compress=zstd", "--final=reboot", "--target=/t", "--target=nfs:h:/x", "--network=copy"}, func(l *loading) {
+		{[]string{"--method=auto", "--level=31", "--format=kdump", "--compress=zstd", "--final=reboot", "--target=/t", "--target=nfs:store:/export", "--network=copy"}, func(l *loading) {
 			l.method, l.level, l.form, l.final, l.failed = "auto", 31, crashenv.Form{Format: "kdump", Compression: "zstd"}, "reboot", ""
-			l.places, l.targets = []string{"/t", "nfs:h:/x"}, []config.Target{config.Directory("/t"), {NFS: "h:/x", Deadline: config.DefaultDeadline}}
-			l.netMethod, l.network = "copy", config.Network{Method: "copy"}
+			l.places, l.targets = []string{"/t", "nfs:store:/export"}, []config.Target{config.Directory("/t"), {NFS: "store:/export", Deadline: config.DefaultDeadline}}
+			l.network.Method = "copy"
 		}},
 	} {
 		l := &loading{}

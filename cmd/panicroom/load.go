@@ -24,10 +24,9 @@ import (
 
 // loading is the flags of load.
 type loading struct {
-	places    []string // --target, in place of those of the configuration
+	places    []string // --target
 	targets   []config.Target
 	network   config.Network
-	netMethod string // --network, in place of that
 	kernel    string
 	modules   string
 	initramfs string
@@ -70,8 +69,8 @@ kernel, and load both into reserved memory. From then on a panic leaves a crash
 at the target: in a directory on a local disk, on a partition of its own
 (partition:/dev/vdb1), or in a directory of another machine
 (ssh:[USER@]HOST[:PORT]:DIR, nfs:HOST:/DIR). Several are tried in order, until
-one has taken the dump. What no flag says is taken from the configuration;
-panicroom config prints it.
+one has taken the dump. What no flag says is taken from
+the configuration; panicroom config prints it.
 
 What was loaded before stays in place if anything is wrong, and is put back if
 the kernel refuses in spite of the checks. Load again after the kernel, the
@@ -131,8 +130,8 @@ insists on one.
 	}
 	configured = configFlag(cmd)
 	f := cmd.Flags()
-	f.StringArrayVar(&l.places, "target", []string{config.DefaultDir}, "save to `PLACE`, else to the next")
-	f.StringVar(&l.netMethod, "network", network.Copy, "get addresses `HOW`: copy or dhcp")
+	f.StringArrayVar(&l.places, "target", nil, "save to `PLACE`, else to the next")
+	f.StringVar(&l.network.Method, "network", network.Copy, "get addresses `HOW`: copy or dhcp")
 	f.StringVar(&l.kernel, "kernel", "", "panic kernel `FILE` (default: the running kernel)")
 	f.StringVar(&l.modules, "modules", "", "its modules `DIR` (default: /lib/modules/RELEASE)")
 	f.StringVar(&l.initramfs, "initramfs", "", "load `FILE` instead of building an initramfs")
@@ -198,6 +197,10 @@ func (l *loading) configure(cmd *cobra.Command, conf *config.Config) error {
 	if !flags.Changed("final") {
 		l.failed = conf.After.Failed
 	}
+	if !flags.Changed("network") {
+		l.network.Method = conf.Network.Method
+	}
+	l.network.Interface = conf.Network.Interface
 	l.targets = conf.Targets
 	if flags.Changed("target") {
 		l.targets = nil
@@ -208,10 +211,6 @@ func (l *loading) configure(cmd *cobra.Command, conf *config.Config) error {
 			}
 			l.targets = append(l.targets, t)
 		}
-	}
-	l.network = conf.Network
-	if flags.Changed("network") {
-		l.network = config.Network{Method: l.netMethod}
 	}
 	return nil
 }
@@ -242,7 +241,11 @@ func (l *loading) run(ctx context.Context, c *command) error {
 			return err
 		}
 	} else {
-		c.step("building the initramfs for %s", places(l.targets))
+		var all []string
+		for _, t := range l.targets {
+			all = append(all, t.String())
+		}
+		c.step("building the initramfs for %s", strings.Join(all, ", "))
 		if env, err = l.environment(ctx, machine, kernel); err != nil {
 			return err
 		}
@@ -368,15 +371,6 @@ func findKernel(release string) (string, error) {
 		"/usr/lib/modules/" + release + "/Image",
 	}
 	return findFile(candidates, "no image of the running kernel "+release, "name it with --kernel FILE")
-}
-
-// places are the targets for people.
-func places(targets []config.Target) string {
-	var all []string
-	for i := range targets {
-		all = append(all, targets[i].String())
-	}
-	return strings.Join(all, ", ")
 }
 
 func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load.Kernel) (*crashenv.Environment, error) {

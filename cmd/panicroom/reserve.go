@@ -28,7 +28,7 @@ type reserving struct {
 	replace             bool
 	config              func() (*config.Config, error)
 	command             *cobra.Command // has the flags that were given
-	filesystem, store   string // "/" and bootloader.Store; others in tests
+	filesystem, store   string         // "/" and bootloader.Store; others in tests
 	kernelLog           func(limit int) ([]string, error)
 }
 

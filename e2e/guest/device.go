@@ -95,16 +95,12 @@ func mountDisk(u *uevents, m script.Mount) error {
 
 // mapDisk makes a device of a part of a disk, as LVM does, and mounts it.
 func mapDisk(m *script.Map) error {
-	disk := diskOf(m.Serial)
-	if disk == "" {
-		return fmt.Errorf("no disk %s", m.Serial)
-	}
-	number, err := os.ReadFile("/sys/class/block/" + filepath.Base(disk) + "/dev")
+	number, err := diskNumber(m.Serial)
 	if err != nil {
 		return err
 	}
 	_, minor, err := sys.MapperCreate(m.Name, []sys.MapperTarget{{Length: m.Sectors, Type: "linear",
-		Params: fmt.Sprintf("%s %d", strings.TrimSpace(string(number)), m.From)}})
+		Params: fmt.Sprintf("%d:%d %d", number[0], number[1], m.From)}})
 	if err != nil {
 		return err
 	}
@@ -112,4 +108,38 @@ func mapDisk(m *script.Map) error {
 		return err
 	}
 	return sys.Mount(fmt.Sprintf("/dev/dm-%d", minor), m.Target, m.Type, 0, "")
+}
+
+// mirror makes a device of equal disks, as mdadm does, and mounts it.
+func mirror(m *script.Mirror) error {
+	var members [][2]uint32
+	for _, s := range m.Serials {
+		number, err := diskNumber(s)
+		if err != nil {
+			return err
+		}
+		members = append(members, number)
+	}
+	device, err := sys.RAIDAssemble(0, 2, members)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(m.Target, 0o755); err != nil {
+		return err
+	}
+	return sys.Mount(device, m.Target, m.Type, 0, "")
+}
+
+// diskNumber is the number of the disk with that serial.
+func diskNumber(serial string) (n [2]uint32, err error) {
+	disk := diskOf(serial)
+	if disk == "" {
+		return n, fmt.Errorf("no disk %s", serial)
+	}
+	text, err := os.ReadFile("/sys/class/block/" + filepath.Base(disk) + "/dev")
+	if err != nil {
+		return n, err
+	}
+	_, err = fmt.Sscanf(string(text), "%d:%d", &n[0], &n[1])
+	return n, err
 }

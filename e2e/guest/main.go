@@ -131,6 +131,8 @@ func (g *guest) step(i int, s script.Step) script.Event {
 		err = g.show(i, s.Show)
 	case s.Map != nil:
 		err = mapDisk(s.Map)
+	case s.Mirror != nil:
+		err = mirror(s.Mirror)
 	case s.Network != nil:
 		err = connect(s.Network)
 	case s.Unmount != nil:

@@ -16,11 +16,19 @@ const modulePath = "github.com/panicroom-kdump/panicroom"
 // stripped, for an architecture (Go's name; "" is this machine's) and returns
 // the program's path. Go's build cache makes the second time quick.
 func Build(ctx context.Context, command, goarch string) (string, error) {
+	return build(ctx, command, filepath.Base(command), goarch, "build")
+}
+
+// BuildTest builds the tests of a package of this module, to be run elsewhere.
+func BuildTest(ctx context.Context, pkg, goarch string) (string, error) {
+	return build(ctx, pkg, filepath.Base(pkg)+".test", goarch, "test", "-c")
+}
+
+func build(ctx context.Context, pkg, name, goarch string, command ...string) (string, error) {
 	out, err := OutDir()
 	if err != nil {
 		return "", err
 	}
-	name := filepath.Base(command)
 	if goarch != "" {
 		name += "-" + goarch
 	}
@@ -30,7 +38,7 @@ func Build(ctx context.Context, command, goarch string) (string, error) {
 	}
 	defer unlock()
 	program := filepath.Join(out, "bin", name)
-	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, modulePath+"/"+command)
+	c := exec.CommandContext(ctx, "go", append(command, "-trimpath", "-ldflags=-s -w", "-o", program, modulePath+"/"+pkg)...)
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if goarch != "" {
 		c.Env = append(c.Env, "GOOS=linux", "GOARCH="+goarch)
@@ -39,7 +47,7 @@ func Build(ctx context.Context, command, goarch string) (string, error) {
 		return "", err
 	}
 	if text, err := c.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build %s: %w\n%s", command, err, text)
+		return "", fmt.Errorf("go %s %s: %w\n%s", command[0], pkg, err, text)
 	}
 	return program, nil
 }

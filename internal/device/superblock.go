@@ -46,6 +46,8 @@ var probers = [...]prober{
 	{64 << 10, 4096, parseBtrfs},
 	{0, 64, parseDumps},
 	{0, 2048, parseVolume},
+	{0, 256, parseMember},
+	{4096, 256, parseMember},
 }
 
 // DumpsMagic begins a partition of ours, which holds crashes and no filesystem
@@ -66,7 +68,7 @@ func parseDumps(b []byte) *Filesystem {
 
 // Identify finds the filesystem on a block device or image. The error is
 // [ErrUnknownFilesystem] if there is none of those known here (ext2/3/4, xfs,
-// btrfs, vfat, f2fs, partitions of ours, volumes of LVM), wraps [ErrAmbiguous] if there are several, and is the
+// btrfs, vfat, f2fs, partitions of ours, volumes of LVM and members of arrays of MD), wraps [ErrAmbiguous] if there are several, and is the
 // reader's if it cannot be read.
 func Identify(r io.ReaderAt) (Filesystem, error) {
 	all, err := identifyAll(r)

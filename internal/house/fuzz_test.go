@@ -59,11 +59,11 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"command lines of makedumpfile", "internal/dumpline", `^Parse$`, `^FuzzParse$`},
 	{"configurations", "internal/config", `^Parse$`, `^FuzzParse$`},
 	{"addresses of targets", "internal/config", `^ParseSSH$`, `^FuzzAddresses$`},
-	{"what was told of crashes", "after", `^parseState$`, `^FuzzState$`},
-	{"saved crashes", "saved", `^List$`, `^FuzzParse$`},
 	{"signatures on disks", "internal/device", `^Holds$`, `^FuzzHolds$`},
 	{"answers of DHCP servers", "internal/network", `^parseLease$`, `^FuzzParseLease$`},
 	{"partitions for crashes", "target/partition", `^readTable$`, `^FuzzOpen$`},
+	{"what was told of crashes", "after", `^parseState$`, `^FuzzState$`},
+	{"saved crashes", "saved", `^List$`, `^FuzzParse$`},
 	{"manifests", "crashenv", `^Manifest$`, `^FuzzParseManifest$`},
 }
 

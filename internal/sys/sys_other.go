@@ -51,7 +51,8 @@ func KillGroup(int) error                                { return ErrNotSupporte
 func Owner(fs.FileInfo) (uid, gid uint32, ok bool)       { return 0, 0, false }
 func Allocated(info fs.FileInfo) uint64                  { return uint64(max(0, info.Size())) }
 
-func MapperTable(_, _ uint32) ([]MapperTarget, error) { return nil, ErrNotSupportedOnOS }
+func RAIDAssemble(uint32, int, [][2]uint32) (string, error) { return "", ErrNotSupportedOnOS }
+func MapperTable(_, _ uint32) ([]MapperTarget, error)       { return nil, ErrNotSupportedOnOS }
 func MapperCreate(string, []MapperTarget) (major, minor uint32, err error) {
 	return 0, 0, ErrNotSupportedOnOS
 }

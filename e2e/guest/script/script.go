@@ -63,6 +63,7 @@ type Step struct {
 	Unmount *Unmount `json:"unmount,omitempty"`
 	Network *Network `json:"network,omitempty"`
 	Map     *Map     `json:"map,omitempty"`
+	Mirror  *Mirror  `json:"mirror,omitempty"`
 }
 
 // Run runs a program and sends its output.
@@ -139,6 +140,14 @@ type Map struct {
 	Sectors uint64 `json:"sectors"`
 	Target  string `json:"target"`
 	Type    string `json:"type"`
+}
+
+// Mirror has MD make a device of disks that have superblocks of version 1.2, and
+// mounts it.
+type Mirror struct {
+	Serials []string `json:"serials"`
+	Target  string   `json:"target"`
+	Type    string   `json:"type"`
 }
 
 // Network gives a network device addresses.
