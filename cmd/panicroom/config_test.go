@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"github.com/panicroom-kdump/panicroom/status"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"github.com/panicroom-kdump/panicroom/crashenv"
 	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/load"
+	"github.com/panicroom-kdump/panicroom/status"
 	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 

@@ -3,19 +3,15 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"github.com/panicroom-kdump/panicroom/after"
 	"github.com/panicroom-kdump/panicroom/crashenv"
-	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/kernel/kerneltest"
 	"github.com/panicroom-kdump/panicroom/report"
 	"github.com/panicroom-kdump/panicroom/saved"
@@ -161,18 +157,5 @@ func TestAfter(t *testing.T) {
 	var res after.Result
 	if err := json.Unmarshal([]byte(out), &res); code != exitError || errOut != "" || err != nil || len(res.New) != 1 || len(res.Problems) != 1 {
 		t.Errorf("code %d, %q, %q, %v", code, out, errOut, err)
-	}
-}
-
-// Only partitions are unpacked, and one that is not there is told of.
-func TestUnpackOfTargets(t *testing.T) {
-	conf := config.Default()
-	conf.Targets = append(conf.Targets, config.Target{SSH: "h:/x"})
-	if paths, err := unpack(t.Context(), fstest.MapFS{}, conf); len(paths) > 0 || err != nil {
-		t.Errorf("unpack = %q, %v", paths, err)
-	}
-	conf.Targets = append(conf.Targets, config.Target{Partition: "PARTUUID=3c5a1f9e-02"})
-	if paths, err := unpack(t.Context(), fstest.MapFS{}, conf); len(paths) > 0 || !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("unpack = %q, %v", paths, err)
 	}
 }

@@ -94,7 +94,7 @@ the others.`,
 	f.BoolVar(&r.undo, "undo", false, "take back what --apply has written")
 	f.BoolVar(&r.shrink, "shrink", false, "give back at once what is reserved and not needed")
 	f.BoolVarP(&r.dryRun, "dry-run", "n", false, "only show what would be done")
-	f.StringArrayVar(&r.places, "target", nil, "dumps go to `PLACE`, else to the next (default: as configured)")
+	f.StringArrayVar(&r.places, "target", nil, "dumps go to `PLACE`, else the next (default: configured)")
 	f.StringVar(&r.kernel, "kernel", "", "panic kernel `FILE` (default: the running kernel)")
 	f.StringVar(&r.modules, "modules", "", "its modules `DIR` (default: /lib/modules/RELEASE)")
 	f.IntVar(&r.cpus, "cpus", 1, "it starts `N` CPUs")

@@ -176,7 +176,6 @@ var edges = []struct{ from, to, because string }{
 	{"cmd/panicroom", "internal/config", "what no flag says stands in the configuration"},
 	{"cmd/panicroom", "report", "report prints one"},
 	{"cmd/panicroom", "load", "load, unload, crash"},
-	{"cmd/panicroom", "internal/device", "after finds the partitions that crashes were left on"},
 	{"cmd/panicroom", "internal/kimage", "inspect-image prints what one is"},
 	{"cmd/panicroom", "internal/network", "load says how to get addresses"},
 	{"cmd/panicroom", "target/sshdir", "target key makes one"},
