@@ -154,7 +154,9 @@ func TestUpBondOfLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
+	added := make(chan struct{})
 	late := time.AfterFunc(200*time.Millisecond, func() {
+		defer close(added)
 		a := netlink.NewLinkAttrs()
 		a.Name, a.HardwareAddr = "later", attrs.HardwareAddr
 		if err := h.LinkAdd(&netlink.Veth{LinkAttrs: a, PeerName: "far2"}); err != nil {
@@ -168,7 +170,11 @@ func TestUpBondOfLate(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	defer late.Stop()
+	defer func() { // before the handle is closed
+		if !late.Stop() {
+			<-added
+		}
+	}()
 	p := &Plan{Method: Copy,
 		Links:     []Link{{Name: "eth0", Permanent: "52:54:00:00:00:02"}, {Name: "bond0", MAC: "52:54:00:00:00:07", Bond: &Bond{Mode: 1, Miimon: 100}, Of: []string{"eth0"}}},
 		Addresses: []Address{{"bond0", netip.MustParsePrefix("10.0.0.2/24")}},
