@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"sync"
 )
 
 // liveNoPhys is p_paddr of what has no physical address of its own: vmalloc and
@@ -116,6 +117,10 @@ func subtractRanges(r Range, without []Range) []Range {
 
 // liveFile is /proc/kcore with other headers.
 type liveFile struct {
+	// mu: reads of one open /proc/kcore share a buffer in the kernel, which two at
+	// a time overwrite for each other (private_data of the file, open_kcore and
+	// read_kcore_iter in fs/proc/kcore.c, Linux 6.12 and 7.2).
+	mu     sync.Mutex
 	r      io.ReaderAt
 	header []byte // at 0
 	table  []byte // program headers, at end
@@ -142,12 +147,18 @@ func (f *liveFile) ReadAt(p []byte, off int64) (int, error) {
 		}
 		return n, nil
 	case int64(len(p)) > f.end-off:
-		n, err := readFull(f.r, p[:f.end-off], uint64(off))
+		n, err := f.read(p[:f.end-off], off)
 		if err != nil {
 			return n, err
 		}
 		m, err := f.ReadAt(p[n:], f.end)
 		return n + m, err
 	}
-	return f.r.ReadAt(p, off)
+	return f.read(p, off)
+}
+
+func (f *liveFile) read(p []byte, off int64) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return readFull(f.r, p, uint64(off))
 }

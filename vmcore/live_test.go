@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -107,4 +111,47 @@ func FuzzLive(f *testing.F) {
 			}
 		}
 	})
+}
+
+// alone fails when two read at a time.
+type alone struct {
+	io.ReaderAt
+	reading, met atomic.Bool
+}
+
+func (a *alone) ReadAt(p []byte, off int64) (int, error) {
+	if a.reading.Swap(true) {
+		a.met.Store(true)
+	}
+	defer a.reading.Store(false)
+	runtime.Gosched()
+	return a.ReaderAt.ReadAt(p, off)
+}
+
+// Reads of one /proc/kcore are one at a time: they share a buffer in the kernel.
+func TestLiveOneReadAtATime(t *testing.T) {
+	a := &alone{ReaderAt: bytes.NewReader(liveBytes())}
+	d, err := vmcore.NewLive(a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			r := d.NewReader()
+			defer r.Close()
+			p := make([]byte, pg)
+			for range 500 {
+				if _, err := r.ReadPhys(p, d.Ranges()[0].Start); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if a.met.Load() {
+		t.Error("two read at a time")
+	}
 }
