@@ -75,7 +75,8 @@ func (e *mismatchError) Hints() []string {
 type inspector struct {
 	root fs.FS // "/"
 	plan *Plan
-	// early are files that were looked at before they were used.
+	// early are files that were looked at before they were used, here or by a worker
+	// before this one.
 	early map[string]Verified
 }
 
@@ -361,7 +362,7 @@ func (in *inspector) after(name string) Verified {
 	}
 	module := slices.ContainsFunc(in.plan.Modules, func(m Module) bool { return m.File == name })
 	if _, err := fs.Stat(in.root, strings.TrimPrefix(name, "/")); module && errors.Is(err, fs.ErrNotExist) {
-		// By a worker that did not live to tell.
+		// By a worker that did not come to tell.
 		return Verified{name, NotVerified, "it was loaded and deleted"}
 	}
 	return in.file(name)

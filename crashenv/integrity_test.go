@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -226,6 +227,19 @@ func TestIntegrityBeforeUse(t *testing.T) {
 	delete(root, "modules/ext4.ko")
 	if _, err := in.integrity(t.Context(), func([]Verified) {}); !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), "ext4") {
 		t.Errorf("after use: %v", err)
+	}
+	// A worker for the next target knows it from the state of the one before.
+	file := filepath.Join(t.TempDir(), "state")
+	if err := (&state{Early: in.early}).write(file); err != nil {
+		t.Fatal(err)
+	}
+	st, err := readState(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := inspector{root: root, plan: plan, early: st.Early}
+	if _, err := next.integrity(t.Context(), func([]Verified) {}); !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), "ext4") {
+		t.Errorf("by the next worker: %v", err)
 	}
 	again := inspector{root: root, plan: plan}
 	if v := again.before("/modules/ext4.ko"); v.Result != Mismatch {

@@ -60,6 +60,9 @@ func rescue() error {
 	// and has not come to say so.
 	if st, serr := readState(stateFile); serr != nil || st.Manifest == nil || st.Manifest.Integrity == nil {
 		loaded := inspector{root: os.DirFS("/"), plan: plan}
+		if serr == nil {
+			loaded.early = st.Early
+		}
 		_ = p.run(context.Background(), PhaseIntegrity, func(ctx context.Context) (string, error) {
 			return loaded.integrity(ctx, func([]Verified) {})
 		})

@@ -18,6 +18,9 @@ type state struct {
 	Reason   string    `json:"reason,omitempty"` // why it failed
 	Phase    string    `json:"phase,omitempty"`  // that failed
 	Manifest *Manifest `json:"manifest,omitempty"`
+	// Early are the files that this worker and those before it have compared and
+	// deleted.
+	Early map[string]Verified `json:"early,omitempty"`
 }
 
 func readState(file string) (*state, error) {

@@ -37,7 +37,15 @@ func work() error {
 	if w.state.Target, w.attempts, err = turn(os.Getenv, len(plan.Targets)); err != nil {
 		return err
 	}
-	// What another worker has left is not about this one.
+	// What another worker has left is not about this one, but for the modules that it
+	// has loaded.
+	if w.state.Target > 0 {
+		if before, err := readState(stateFile); err == nil {
+			w.loaded.early, w.state.Early = before.Early, before.Early
+		} else {
+			w.say.line("note: %v", err)
+		}
+	}
 	if err := w.state.write(stateFile); err != nil {
 		w.say.line("note: %v", err)
 	}
@@ -150,6 +158,10 @@ func (w *worker) modules(ctx context.Context, names []string) (string, error) {
 		default:
 			errs = append(errs, err)
 		}
+	}
+	w.state.Early = w.loaded.early
+	if err := w.state.write(stateFile); err != nil {
+		w.say.line("note: %v", err)
 	}
 	return fmt.Sprintf("%d of %d loaded%s", loaded, all, text), errors.Join(errs...)
 }
