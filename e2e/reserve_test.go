@@ -19,9 +19,8 @@ import (
 func TestReserve(t *testing.T) {
 	t.Parallel()
 	const (
-		extlinux = "/boot/extlinux/extlinux.conf"
-		fixture  = "../internal/bootloader/testdata/machines/extlinux-dos/boot/extlinux/extlinux.conf"
-		given    = 256 << 20
+		fixture = "../internal/bootloader/testdata/machines/extlinux-dos/boot/extlinux/extlinux.conf"
+		given   = 256 << 20
 	)
 	before, err := os.ReadFile(fixture)
 	if err != nil {

@@ -31,12 +31,18 @@ type system struct {
 // systemLimit is for all boots of a test, on a busy machine.
 const systemLimit = 90 * time.Minute
 
-// bootSystem boots it, with the package at packageFile.
-func bootSystem(t *testing.T, name string, limit time.Duration) (*system, *lab.System) {
+// needSystem is at the head of every test of a system.
+func needSystem(t *testing.T) {
 	t.Helper()
 	if !full() && os.Getenv("PANICROOM_SYSTEM") != "1" {
 		t.Skip("half an hour of emulation, and a root filesystem that root has to make: make system")
 	}
+}
+
+// bootSystem boots it, with the package at packageFile and more of Debian's beside it.
+func bootSystem(t *testing.T, name string, limit time.Duration, more ...string) (*system, *lab.System) {
+	t.Helper()
+	needSystem(t)
 	s, err := lab.FetchSystem(t.Context(), lab.SystemOptions{Say: t.Logf})
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +52,7 @@ func bootSystem(t *testing.T, name string, limit time.Duration) (*system, *lab.S
 		t.Fatal(err)
 	}
 	run := lab.SystemRun{Name: name, Files: map[string]string{packageFile: deb}, Limit: limit}
-	for _, list := range [][]string{s.OldDebs, s.NewDebs} {
+	for _, list := range [][]string{s.OldDebs, s.NewDebs, more} {
 		for _, deb := range list {
 			run.Files[path.Join("/srv", plain(deb))] = deb
 		}
@@ -220,8 +226,13 @@ func (y *system) list(want int) []listed {
 	return crashes
 }
 
+// extlinux is the file that U-Boot's menu is made of.
+const extlinux = "/boot/extlinux/extlinux.conf"
+
 // install installs the package and sets the system up: reserved memory, the service.
-func (y *system) install() {
+// The files of its boot loader that setup must change are at conf, and there a line
+// that matches command is a kernel's command line.
+func (y *system) install(conf, command string) {
 	y.t.Helper()
 	// A busy machine emulates slowly: its time is not the unit's business.
 	if _, err := y.Do(y.ctx, script.Step{Name: "no hurry", Write: &script.Write{
@@ -233,16 +244,17 @@ func (y *system) install() {
 	if err != nil || strings.Count(r.Stdout, "disabled") != 2 {
 		y.t.Errorf("after the installation, before setup, the units are %q, %v; want them disabled", r.Stdout, err)
 	}
+	y.must("cp", conf, "/srv/before.conf")
 	y.must("panicroom", "setup", "--dry-run")
-	if _, err := y.Run(y.ctx, "cmp", "/boot/extlinux/extlinux.conf", "/srv/extlinux.conf"); err != nil {
+	if _, err := y.Run(y.ctx, "cmp", conf, "/srv/before.conf"); err != nil {
 		y.t.Errorf("a dry run has changed the boot loader's file: %v", err)
 	}
 	said := y.must("panicroom", "setup")
 	if !strings.Contains(said, "reboot this machine") {
 		y.t.Errorf("setup does not say that a reboot is needed:\n%s", said)
 	}
-	if conf := y.must("cat", "/boot/extlinux/extlinux.conf"); !regexp.MustCompile(`(?m)^\s*append .*crashkernel=\d+M`).MatchString(conf) {
-		y.t.Errorf("setup has reserved no memory in:\n%s", conf)
+	if text := y.must("cat", conf); !regexp.MustCompile(`(?m)^\s*` + command + ` .*crashkernel=\d+M`).MatchString(text) {
+		y.t.Errorf("setup has reserved no memory in:\n%s", text)
 	}
 }
 
@@ -250,8 +262,7 @@ func (y *system) install() {
 // from crashes, through updates of its kernel, and until it is taken back.
 func TestSystem(t *testing.T) {
 	y, s := bootSystem(t, "system", systemLimit)
-	y.must("cp", "/boot/extlinux/extlinux.conf", "/srv/extlinux.conf")
-	y.install()
+	y.install(extlinux, "append")
 
 	// Not yet reserved: status says what is missing.
 	r, err := y.Do(y.ctx, lab.Run("panicroom", "status"))
@@ -320,7 +331,7 @@ func TestSystem(t *testing.T) {
 	if got := strings.TrimSpace(y.must("cat", "/sys/kernel/kexec_crash_loaded")); got != "0" {
 		t.Errorf("after setup --undo a panic kernel is loaded: %s", got)
 	}
-	if conf := y.must("cat", "/boot/extlinux/extlinux.conf"); strings.Contains(conf, "crashkernel=") {
+	if conf := y.must("cat", extlinux); strings.Contains(conf, "crashkernel=") {
 		t.Errorf("setup --undo has left crashkernel= in:\n%s", conf)
 	}
 	y.must("rm", "--recursive", "/etc/panicroom.d") // ours, not the package's
@@ -348,6 +359,58 @@ func (y *system) files(crashes []listed) {
 	}
 }
 
+// grubFirst is GRUB's configuration until update-grub makes one: in a running system
+// only does it know what the root is.
+const grubFirst = `search --no-floppy --fs-uuid --set=root %[1]s
+linux /boot/vmlinux-%[2]s root=UUID=%[1]s ro console=ttyS0 panic=-1
+initrd /boot/initrd.img-%[2]s
+boot
+`
+
+// GRUB is the boot loader of the same system, started by U-Boot as an EFI program.
+func TestSystemGRUB(t *testing.T) {
+	needSystem(t)
+	debs, err := lab.FetchDebs(t.Context(), "trixie", []string{"grub-efi-riscv64-bin", "grub2-common"}, t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, s := bootSystem(t, "system-grub", systemLimit, debs...)
+	install := []string{"dpkg", "--install", "--skip-same-version", "--refuse-downgrade"}
+	for _, deb := range debs {
+		install = append(install, path.Join("/srv", plain(deb)))
+	}
+	y.must(install...)
+	y.must("mkdir", "--parents", "/EFI/BOOT", "/boot/grub")
+	y.must("grub-mkimage", "--format=riscv64-efi", "--output=/EFI/BOOT/BOOTRISCV64.EFI", "--prefix=(hd0,msdos1)/boot/grub",
+		"part_msdos", "ext2", "normal", "linux", "search", "search_fs_uuid", "echo", "test", "configfile", "minicmd", "reboot")
+	for path, text := range map[string]string{
+		"/boot/grub/grub.cfg": fmt.Sprintf(grubFirst, lab.SystemUUID, s.Old.Release),
+		"/etc/default/grub": "GRUB_DEFAULT=0\nGRUB_TIMEOUT=0\nGRUB_TERMINAL=console\n" +
+			"GRUB_CMDLINE_LINUX=\"console=ttyS0 panic=-1\"\nGRUB_CMDLINE_LINUX_DEFAULT=\"quiet\"\n",
+	} {
+		if _, err := y.Do(y.ctx, script.Step{Name: path, Write: &script.Write{Path: path, Data: []byte(text)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	y.must("dpkg", "--purge", "u-boot-menu")
+	y.must("rm", "--recursive", "--force", "/boot/extlinux")
+	y.down("systemctl", "reboot")
+
+	y.install("/boot/grub/grub.cfg", "linux")
+	y.down("systemctl", "reboot")
+	if command := y.must("cat", "/proc/cmdline"); !strings.Contains(command, "BOOT_IMAGE=") || !strings.Contains(command, "quiet") || !strings.Contains(command, "crashkernel=") {
+		t.Errorf("the command line is not what GRUB was told: %s", command)
+	}
+	y.status()
+	y.crash()
+	y.status()
+	y.list(1)
+	y.must("panicroom", "setup", "--undo")
+	if text := y.must("cat", "/boot/grub/grub.cfg"); strings.Contains(text, "crashkernel=") {
+		t.Errorf("setup --undo has left crashkernel= in:\n%s", text)
+	}
+}
+
 // One crash after the other, without a person: each is saved whole, and the machine
 // comes back each time. N in the environment is how many.
 func TestSoak(t *testing.T) {
@@ -356,8 +419,7 @@ func TestSoak(t *testing.T) {
 		t.Skip("a day of emulation for 50 crashes: make soak N=50")
 	}
 	y, _ := bootSystem(t, "soak", systemLimit+time.Duration(n)*20*time.Minute)
-	y.must("cp", "/boot/extlinux/extlinux.conf", "/srv/extlinux.conf")
-	y.install()
+	y.install(extlinux, "append")
 	// The disk has room for so many: only what a report needs is saved of each.
 	for name, text := range map[string]string{"keep": "[keep]\ncount = 0\n", "level": "[dump]\nlevel = \"report\"\n"} {
 		if _, err := y.Do(y.ctx, script.Step{Name: name, Write: &script.Write{Path: "/etc/panicroom.d/" + name + ".toml", Data: []byte(text)}}); err != nil {

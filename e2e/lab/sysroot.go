@@ -83,28 +83,16 @@ func fetchSysroot(ctx context.Context, cache string, packages []string, opts Sys
 	if err != nil {
 		return nil, err
 	}
-	install := func(flag string) ([]byte, error) {
-		return a.run(ctx, a.dir, append([]string{"apt-get", "install", "-qq", "-y", flag}, packages...)...)
-	}
-	// apt's own solver says what belongs to it, on a system with nothing
-	// installed; each line is 'URI' FILE SIZE HASH.
-	out, err := install("--print-uris")
-	if err != nil {
+	s := &sysroot{}
+	if s.Packages, err = a.closure(ctx, packages); err != nil {
 		return nil, err
 	}
-	s := &sysroot{}
-	for line := range strings.Lines(string(out)) {
-		if f := strings.Fields(line); len(f) >= 3 && strings.HasPrefix(f[0], "'") {
-			s.Packages = append(s.Packages, strings.TrimSuffix(f[1], ".deb"))
-		}
-	}
-	slices.Sort(s.Packages)
 	s.Root = filepath.Join(cache, "sysroots", opts.Arch+"-"+opts.Suite+"-"+digest(strings.Join(s.Packages, " ")))
 	if _, err := os.Stat(s.Root); !errors.Is(err, fs.ErrNotExist) {
 		return s, err
 	}
 	opts.Say("fetching %s (%s %s, %d packages in all)", strings.Join(packages, ", "), opts.Suite, opts.Arch, len(s.Packages))
-	if _, err := install("--download-only"); err != nil {
+	if _, err := a.solve(ctx, "--download-only", packages); err != nil {
 		return nil, err
 	}
 	tmp, err := os.MkdirTemp(filepath.Join(cache, "apt"), ".new-")
@@ -130,6 +118,75 @@ func fetchSysroot(ctx context.Context, cache string, packages []string, opts Sys
 		return nil, err
 	}
 	return s, os.Rename(fresh, s.Root)
+}
+
+// solve has apt's own solver say what belongs to packages, on a system with
+// nothing installed.
+func (a *archive) solve(ctx context.Context, flag string, packages []string) ([]byte, error) {
+	return a.run(ctx, a.dir, append([]string{"apt-get", "install", "-qq", "-y", flag}, packages...)...)
+}
+
+// closure is name_version_arch of packages and of everything they depend on.
+func (a *archive) closure(ctx context.Context, packages []string) ([]string, error) {
+	out, err := a.solve(ctx, "--print-uris", packages)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for line := range strings.Lines(string(out)) { // 'URI' FILE SIZE HASH
+		if f := strings.Fields(line); len(f) >= 3 && strings.HasPrefix(f[0], "'") {
+			all = append(all, strings.TrimSuffix(f[1], ".deb"))
+		}
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
+// FetchDebs returns the files of packages of riscv64 and of everything they depend
+// on, for a system of the suite to install.
+func FetchDebs(ctx context.Context, suite string, packages []string, say Say) ([]string, error) {
+	cache, err := CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := lock(cache, "riscv64-"+suite)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	a, err := openArchive(ctx, cache, suite, "riscv64", say)
+	if err != nil {
+		return nil, err
+	}
+	names, err := a.closure(ctx, packages)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(cache, "systems", "debs", digest(strings.Join(names, " ")))
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if _, err := a.solve(ctx, "--download-only", packages); err != nil {
+			return nil, err
+		}
+		tmp := dir + ".new"
+		if err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o755)); err != nil {
+			return nil, err
+		}
+		found, err := filepath.Glob(filepath.Join(a.dir, "archives", "*.deb"))
+		if err != nil {
+			return nil, err
+		}
+		for _, deb := range found {
+			if err := os.Rename(deb, filepath.Join(tmp, filepath.Base(deb))); err != nil {
+				return nil, err
+			}
+		}
+		if err := os.Rename(tmp, dir); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, err
+	}
+	return filepath.Glob(filepath.Join(dir, "*.deb"))
 }
 
 func digest(s string) string {

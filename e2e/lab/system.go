@@ -37,9 +37,11 @@ type SystemOptions struct {
 	Say     Say
 }
 
+// SystemUUID is the root filesystem's.
+const SystemUUID = "6b0e5f1c-7a51-4e0b-9d7a-7a1c0b0e5f1c"
+
 const (
 	systemSerial = "system"
-	systemUUID   = "6b0e5f1c-7a51-4e0b-9d7a-7a1c0b0e5f1c"
 	systemMiB    = 3 << 10 // sparse: the dumps of the tests go there, too
 	// systemFresh is how long the archive is believed. Making the root again takes
 	// ten minutes, and nothing in it is what is tested.
@@ -364,9 +366,9 @@ func (s *System) install(ctx context.Context, root string) error {
 		return err
 	}
 	text := map[string]string{
-		"/etc/fstab":    "UUID=" + systemUUID + " / ext4 defaults,errors=remount-ro 0 1\n",
+		"/etc/fstab":    "UUID=" + SystemUUID + " / ext4 defaults,errors=remount-ro 0 1\n",
 		"/etc/hostname": "lab\n",
-		"/etc/default/u-boot": "U_BOOT_ROOT=\"root=UUID=" + systemUUID + "\"\n" +
+		"/etc/default/u-boot": "U_BOOT_ROOT=\"root=UUID=" + SystemUUID + "\"\n" +
 			"U_BOOT_PARAMETERS=\"ro console=ttyS0 panic=-1\"\nU_BOOT_TIMEOUT=\"1\"\n",
 		"/etc/systemd/system/lab-agent.service": agentUnit,
 		// A busy machine emulates slowly.
@@ -516,7 +518,7 @@ func systemDisk(ctx context.Context, path, root string) error {
 	if err := partition(path, systemMiB<<20); err != nil {
 		return err
 	}
-	out, err := exec.CommandContext(ctx, mkfs, "-q", "-F", "-m", "0", "-U", systemUUID,
+	out, err := exec.CommandContext(ctx, mkfs, "-q", "-F", "-m", "0", "-U", SystemUUID,
 		"-E", fmt.Sprintf("root_owner=0:0,offset=%d", partitionStart), "-d", root, path, fmt.Sprintf("%dk", systemMiB<<10)).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("mkfs.ext4: %w: %s", err, out)
