@@ -404,6 +404,7 @@ func TestSystemGRUB(t *testing.T) {
 	y.status()
 	y.crash()
 	y.status()
+	t.Logf("status and list for people:\n%s\n%s", y.must("panicroom", "status"), y.must("panicroom", "list"))
 	y.list(1)
 	y.must("panicroom", "setup", "--undo")
 	if text := y.must("cat", "/boot/grub/grub.cfg"); strings.Contains(text, "crashkernel=") {

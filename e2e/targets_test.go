@@ -477,7 +477,7 @@ func TestTargetLVM(t *testing.T) {
 	image := stacked(t, stackedMiB, label, 512)
 	k := kernel(t, "trixie")
 	o := run(t, &lab.Scenario{
-		Name: "target-lvm", Kernel: k, MemMiB: 640, Crashkernel: "128M", Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
+		Name: "target-lvm", Kernel: k, MemMiB: 640, Crashkernel: targetReservation, Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
 		Modules: []string{"dm_mod"}, Extra: attach(image, "pv"),
 		Steps: []script.Step{
 			{Name: "map", Map: &script.Map{Serial: "pv", Name: "vg-crash", From: 2048, Sectors: stackedMiB << 11, Target: "/data", Type: "ext4"}},
@@ -528,7 +528,7 @@ func TestTargetRAID(t *testing.T) {
 	k := kernel(t, "trixie")
 	images := []string{stacked(t, stackedMiB, raidMember(0), 4096), stacked(t, stackedMiB, raidMember(1), 4096)}
 	o := run(t, &lab.Scenario{
-		Name: "target-raid", Kernel: k, MemMiB: 640, Crashkernel: "128M", Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
+		Name: "target-raid", Kernel: k, MemMiB: 640, Crashkernel: targetReservation, Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
 		Modules: []string{"raid1"}, Extra: append(attach(images[0], "m0"), attach(images[1], "m1")...),
 		Steps: []script.Step{
 			{Name: "assemble", Mirror: &script.Mirror{Serials: []string{"m0", "m1"}, Target: "/data", Type: "ext4"}},

@@ -149,7 +149,7 @@ func TestUpBondOfLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ns.Close()
-	h, err := netlink.NewHandleAt(ns)
+	h, err := netlink.NewHandleAt(ns, syscall.NETLINK_ROUTE)
 	if err != nil {
 		t.Fatal(err)
 	}
