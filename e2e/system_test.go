@@ -297,6 +297,13 @@ func TestSystem(t *testing.T) {
 		t.Errorf("loaded at %s before the kernel's package was installed again, and at %s after", before, after)
 	}
 
+	// Memory that comes has it loaded again, too. None can be plugged in here, so udev
+	// only says what it would do.
+	r, err = y.Do(y.ctx, lab.Run("udevadm", "test", "--action=add", "/sys/devices/system/memory/memory16"))
+	if err != nil || !strings.Contains(r.Stdout+r.Stderr, "restart panicroom-reload.timer") {
+		t.Errorf("a block of memory that is added: %v\n%s%s", err, r.Stdout, r.Stderr)
+	}
+
 	// A newer one. What is loaded stays that of the running kernel until the reboot.
 	install := []string{"dpkg", "--install"}
 	for _, deb := range s.NewDebs {
@@ -381,6 +388,7 @@ func TestSystemGRUB(t *testing.T) {
 	}
 	y.must(install...)
 	y.must("mkdir", "--parents", "/EFI/BOOT", "/boot/grub")
+	y.must("cp", "--recursive", "/usr/lib/grub/riscv64-efi", "/boot/grub/")
 	y.must("grub-mkimage", "--format=riscv64-efi", "--output=/EFI/BOOT/BOOTRISCV64.EFI", "--prefix=(hd0,msdos1)/boot/grub",
 		"part_msdos", "ext2", "normal", "linux", "search", "search_fs_uuid", "echo", "test", "configfile", "minicmd", "reboot")
 	for path, text := range map[string]string{
