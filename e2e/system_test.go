@@ -253,7 +253,7 @@ func (y *system) install(conf, command string) {
 	if !strings.Contains(said, "reboot this machine") {
 		y.t.Errorf("setup does not say that a reboot is needed:\n%s", said)
 	}
-	if text := y.must("cat", conf); !regexp.MustCompile(`(?m)^\s*` + command + ` .*crashkernel=\d+M`).MatchString(text) {
+	if text := y.must("cat", conf); !regexp.MustCompile(`(?m)^\s*` + command + `\s.*crashkernel=\d+M`).MatchString(text) {
 		y.t.Errorf("setup has reserved no memory in:\n%s", text)
 	}
 }
