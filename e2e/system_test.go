@@ -394,7 +394,7 @@ func TestSystemGRUB(t *testing.T) {
 	for path, text := range map[string]string{
 		"/boot/grub/grub.cfg": fmt.Sprintf(grubFirst, lab.SystemUUID, s.Old.Release),
 		"/etc/default/grub": "GRUB_DEFAULT=0\nGRUB_TIMEOUT=0\nGRUB_TERMINAL=console\n" +
-			"GRUB_CMDLINE_LINUX=\"console=ttyS0 panic=-1\"\nGRUB_CMDLINE_LINUX_DEFAULT=\"quiet\"\n",
+			"GRUB_CMDLINE_LINUX=\"console=ttyS0 panic=-1\"\nGRUB_CMDLINE_LINUX_DEFAULT=\"rootwait\"\n",
 	} {
 		if _, err := y.Do(y.ctx, script.Step{Name: path, Write: &script.Write{Path: path, Data: []byte(text)}}); err != nil {
 			t.Fatal(err)
@@ -406,7 +406,7 @@ func TestSystemGRUB(t *testing.T) {
 
 	y.install("/boot/grub/grub.cfg", "linux")
 	y.down("systemctl", "reboot")
-	if command := y.must("cat", "/proc/cmdline"); !strings.Contains(command, "BOOT_IMAGE=") || !strings.Contains(command, "quiet") || !strings.Contains(command, "crashkernel=") {
+	if command := y.must("cat", "/proc/cmdline"); !strings.Contains(command, "BOOT_IMAGE=") || !strings.Contains(command, "rootwait") || !strings.Contains(command, "crashkernel=") {
 		t.Errorf("the command line is not what GRUB was told: %s", command)
 	}
 	y.status()
