@@ -399,7 +399,8 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 		opts.Test = &crashenv.Test{Raw: l.test.raw, Die: l.test.die, Corrupt: l.test.corrupt}
 	}
 	env, err := crashenv.Build(ctx, opts)
-	if errors.Is(err, fs.ErrNotExist) && !given {
+	// Other things may be missing as well: a key, a device.
+	if _, absent := os.Stat(l.modules); errors.Is(err, fs.ErrNotExist) && errors.Is(absent, fs.ErrNotExist) && !given {
 		return nil, ui.Hint(err, "the modules of the panic kernel belong into "+l.modules+"; or name their directory with --modules")
 	}
 	return env, err

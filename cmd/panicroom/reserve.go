@@ -135,6 +135,10 @@ func (r *reserving) run(ctx context.Context, c *command) error {
 	if err != nil {
 		return err
 	}
+	// Before what takes long, and before an image is missed that nobody needs.
+	if err := load.CheckKernel(m); err != nil {
+		return err
+	}
 	answer := reserved{}
 	if answer.Recommendation, err = r.recommend(ctx, c, m, settings); err != nil {
 		return err

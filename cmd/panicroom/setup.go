@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/panicroom-kdump/panicroom/internal/host"
+	"github.com/panicroom-kdump/panicroom/load"
 	"github.com/panicroom-kdump/panicroom/setup"
 )
 
@@ -38,6 +40,13 @@ made; saved crashes, and files that somebody has edited since, stay.`,
 		}
 		conf, err := configured()
 		if err != nil {
+			return err
+		}
+		m, err := host.Read(os.DirFS("/"), nil)
+		if err != nil {
+			return err
+		}
+		if err := load.CheckKernel(m); err != nil {
 			return err
 		}
 		program, err := os.Executable()
