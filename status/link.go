@@ -77,7 +77,10 @@ func Check(f *Facts) []Link {
 	if f.Unfit != nil {
 		// Nothing is to be said of links that cannot be.
 		all = one("machine", Broken, ui.Hints(f.Unfit), "%v", f.Unfit)
-		return append(append(configuration(f), all...), crashes(f)...)
+		if len(f.Crashes) > 0 {
+			all = append(all, crashes(f)...)
+		}
+		return append(configuration(f), all...)
 	}
 	for _, check := range []func(*Facts) []Link{
 		configuration, reserved, loaded, kernel, memory, machine, warnings, targets, sysctls, service, crashes,

@@ -57,24 +57,6 @@ func TestErrorsAsJSON(t *testing.T) {
 	}
 }
 
-func TestEveryVerbHasExamples(t *testing.T) {
-	root := newRoot(&command{})
-	for _, verb := range root.Commands() {
-		if verb.Hidden || verb.Name() == "help" {
-			continue
-		}
-		if verb.Example == "" || verb.Short == "" {
-			t.Errorf("panicroom %s --help has no example or no summary", verb.Name())
-		}
-		_, help, _ := try(t, verb.Name(), "--help")
-		for line := range strings.Lines(help) {
-			if line = strings.TrimSuffix(line, "\n"); len([]rune(line)) > 80 {
-				t.Errorf("panicroom %s --help has a line of %d columns: %s", verb.Name(), len([]rune(line)), line)
-			}
-		}
-	}
-}
-
 func TestNumbersOutOfRange(t *testing.T) {
 	for _, args := range [][]string{{"load", "--cpus", "0"}, {"load", "--level", "32"}, {"load", "--final", "sleep"},
 		{"save", "--level", "-1", "x"}, {"save", "--threads", "-1", "x"}, {"save", "--mem-limit", "8M", "x"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,6 +35,9 @@ made; saved crashes, and files that somebody has edited since, stay.`,
 	}
 	configured := configFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if dry && undo {
+			return usage(cmd, errors.New("--dry-run and --undo are one at a time"))
+		}
 		steps := &setup.Steps{Machine: setup.Live(), Reserver: bootLoader{c, configured}, Say: c.step}
 		if undo {
 			return steps.Undo(cmd.Context())
@@ -80,7 +84,6 @@ made; saved crashes, and files that somebody has edited since, stay.`,
 	f := cmd.Flags()
 	f.BoolVarP(&dry, "dry-run", "n", false, "show what would be done and change nothing")
 	f.BoolVar(&undo, "undo", false, "take back what setup has made")
-	cmd.MarkFlagsMutuallyExclusive("dry-run", "undo")
 	return cmd
 }
 

@@ -189,6 +189,7 @@ var edges = []struct{ from, to, because string }{
 var foreign = []struct{ module, from, because string }{
 	{"golang.org/x/sys/unix", "internal/sys", "one package knows system calls, all others run anywhere"},
 	{"github.com/spf13/cobra", "cmd/panicroom", "help, completion and flags as people know them"},
+	{"github.com/spf13/pflag", "cmd/panicroom", "cobra's flags: which one is wrong, and how"},
 	{"github.com/pelletier/go-toml/v2/unstable", "internal/config", "its parser tells where a key stands; its decoder does not, and weighs 180 KB more"},
 	{"github.com/pelletier/go-toml/v2", "test", "the referee of what our configuration takes"},
 	{"github.com/cavaliergopher/cpio", "internal/boot", "initramfs are newc cpio archives"},
