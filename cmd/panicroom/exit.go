@@ -27,13 +27,6 @@ const (
 	exitConfig        = 9 // the configuration is wrong
 )
 
-// exitHelp is the table for people.
-const exitHelp = `The exit code is 0 when all is done, 1 for an error without a code of its own, 2
-if the command line is wrong, 3 if it needs root, 4 if something was refused and
-nothing changed, 5 if the kernel refused, 6 if a dump was saved in part, 7 if a
-file is no dump, 8 if a panic would leave no dump, 9 if the configuration is
-wrong.`
-
 // needsRoot says of what a user may not do that root may, and how.
 func needsRoot(err error, root bool) error {
 	if !root && errors.Is(err, fs.ErrPermission) && !errors.Is(err, load.ErrNotRoot) {

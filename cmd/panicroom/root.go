@@ -13,6 +13,13 @@ type command struct {
 	json           bool
 }
 
+// exitHelp is docs/exit-codes.md in short.
+const exitHelp = `The exit code is 0 when all is done, 1 for an error without a code of its own, 2
+if the command line is wrong, 3 if it needs root, 4 if something was refused and
+nothing changed, 5 if the kernel refused, 6 if a dump was saved in part, 7 if a
+file is no dump, 8 if a panic would leave no dump, 9 if the configuration is
+wrong.`
+
 func newRoot(c *command) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "panicroom",
