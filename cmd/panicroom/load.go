@@ -370,7 +370,7 @@ func findKernel(release string) (string, error) {
 		"/lib/modules/" + release + "/vmlinuz",
 		"/usr/lib/modules/" + release + "/Image",
 	}
-	return findFile(candidates, "no image of the running kernel "+release, "name it with --kernel FILE")
+	return findFile(candidates, "no image of the running kernel "+release, "name it as image in [kernel] of "+config.File+"; load and reserve take --kernel FILE, too")
 }
 
 func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load.Kernel) (*crashenv.Environment, error) {
@@ -401,7 +401,7 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 	env, err := crashenv.Build(ctx, opts)
 	// Other things may be missing as well: a key, a device.
 	if _, absent := os.Stat(l.modules); errors.Is(err, fs.ErrNotExist) && errors.Is(absent, fs.ErrNotExist) && !given {
-		return nil, ui.Hint(err, "the modules of the panic kernel belong into "+l.modules+"; or name their directory with --modules")
+		return nil, ui.Hint(err, "the modules of the panic kernel belong into "+l.modules+"; or name their directory as modules in [kernel] of "+config.File+"; load and reserve take --modules DIR, too")
 	}
 	return env, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ made; saved crashes, and files that somebody has edited since, stay.`,
 		}
 		steps := &setup.Steps{Machine: setup.Live(), Reserver: bootLoader{c, configured}, Say: c.step}
 		if undo {
-			return steps.Undo(cmd.Context())
+			return c.undo(cmd.Context(), steps)
 		}
 		conf, err := configured()
 		if err != nil {
@@ -85,6 +86,21 @@ made; saved crashes, and files that somebody has edited since, stay.`,
 	f.BoolVarP(&dry, "dry-run", "n", false, "show what would be done and change nothing")
 	f.BoolVar(&undo, "undo", false, "take back what setup has made")
 	return cmd
+}
+
+// undo takes back what setup has made; programs get the lines as a list.
+func (c *command) undo(ctx context.Context, steps *setup.Steps) error {
+	if !c.json {
+		return steps.Undo(ctx)
+	}
+	lines := []string{}
+	steps.Say = func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	if err := steps.Undo(ctx); err != nil {
+		return err
+	}
+	return json.NewEncoder(c.stdout).Encode(struct {
+		Undone []string `json:"undone"`
+	}{lines})
 }
 
 // setUp says what is left to a person.
