@@ -399,11 +399,19 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 		opts.Test = &crashenv.Test{Raw: l.test.raw, Die: l.test.die, Corrupt: l.test.corrupt}
 	}
 	env, err := crashenv.Build(ctx, opts)
-	// Other things may be missing as well: a key, a device.
-	if _, absent := os.Stat(l.modules); errors.Is(err, fs.ErrNotExist) && errors.Is(absent, fs.ErrNotExist) && !given {
-		return nil, ui.Hint(err, "the modules of the panic kernel belong into "+l.modules+"; or name their directory as modules in [kernel] of "+config.File+"; load and reserve take --modules DIR, too")
+	if !given {
+		err = noModules(l.modules, err)
 	}
 	return env, err
+}
+
+// noModules says where modules belong, if it was their directory that is missing:
+// a key or a device may be, too.
+func noModules(dir string, err error) error {
+	if _, absent := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) || !errors.Is(absent, fs.ErrNotExist) {
+		return err
+	}
+	return ui.Hint(err, "the modules of the panic kernel belong into "+dir+"; or name their directory as modules in [kernel] of "+config.File+"; load and reserve take --modules DIR, too")
 }
 
 // facts are what decides how much memory the panic kernel needs.

@@ -96,6 +96,20 @@ func TestLoadSteps(t *testing.T) {
 	}
 }
 
+// What is missing besides the modules is not told with their remedy.
+func TestNoModules(t *testing.T) {
+	missing := &fs.PathError{Op: "open", Path: "/etc/panicroom/known_hosts", Err: fs.ErrNotExist}
+	if hints := ui.Hints(noModules(t.TempDir(), missing)); len(hints) != 0 {
+		t.Errorf("the modules are there: hints %q", hints)
+	}
+	if hints := ui.Hints(noModules(filepath.Join(t.TempDir(), "absent"), missing)); len(hints) != 1 {
+		t.Errorf("the modules are missing: hints %q", hints)
+	}
+	if noModules("/absent", nil) != nil {
+		t.Error("an error of nothing")
+	}
+}
+
 func TestConfirm(t *testing.T) {
 	for answer, want := range map[string]error{"yes\n": nil, "no\n": errCanceled, "\n": errCanceled, "": errCanceled, "yes": errCanceled} {
 		c := &command{stdin: strings.NewReader(answer), stderr: new(bytes.Buffer)}
