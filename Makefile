@@ -60,7 +60,7 @@ soak: deps ## N crashes in a row on one machine, without a person (50 take a day
 	@scripts/prerequisites system
 	PANICROOM_SYSTEM=1 N=$(N) $(E2E) -timeout 0 -v -run 'TestSoak$$' ./e2e/
 
-# What compresses kernels, and unpacks what we compress.
+# What compresses kernels, and unpacks what we compress; and shells.
 peers: deps
 	@scripts/prerequisites forms
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/panicroom-kdump/panicroom/internal/config"
+	"github.com/panicroom-kdump/panicroom/internal/ui"
 )
 
 // boot is when the machine of these tests was booted.
@@ -211,6 +212,22 @@ func TestHooks(t *testing.T) {
 		t.Errorf("said\n%s\nwant\n%s", said, strings.Join(want, "\n"))
 	}
 	m.runs() // none of them again
+}
+
+// Hooks can be tried before there is a crash.
+func TestDryRunWithoutCrash(t *testing.T) {
+	m := newMachine(t)
+	m.hook("10-good", "#!/bin/sh\n", 0o700)
+	m.hook("20-forgotten", "#!/bin/sh\n", 0o600)
+	m.opts.DryRun = true
+	want := "hook 20-forgotten is not called: nobody may execute it (mode 0600)\nhook 10-good would be called for a new crash\nno new crash"
+	if said, err := m.run(); err != nil || said != want {
+		t.Errorf("said\n%s\n%v; want\n%s", said, err, want)
+	}
+	m.hook("30-writable", "#!/bin/sh\n", 0o777)
+	if _, err := m.run(); !errors.Is(err, ErrProblems) || err.Error() != "not all could be done: 1 problem" || len(ui.Hints(err)) != 1 || !strings.Contains(ui.Hints(err)[0], "chmod go-w") {
+		t.Errorf("Run: %v, hints %q", err, ui.Hints(err))
+	}
 }
 
 // A directory that somebody else may write to makes all its programs unsafe.

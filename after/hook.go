@@ -38,7 +38,8 @@ type hook struct {
 // hooks calls each hook for each new crash.
 func (r *runner) hooks(ctx context.Context) {
 	dir := r.Config.Notify.Hooks
-	if dir == "" || len(r.result.New) == 0 {
+	// What would be called can be seen before a crash, too.
+	if dir == "" || len(r.result.New) == 0 && !r.DryRun {
 		return
 	}
 	entries, err := os.ReadDir(dir)
@@ -51,11 +52,15 @@ func (r *runner) hooks(ctx context.Context) {
 	var hooks []hook
 	for _, e := range entries {
 		if info, err := os.Stat(filepath.Join(dir, e.Name())); leftover(e.Name()) || err == nil && (!info.Mode().IsRegular() || info.Mode()&0o111 == 0) {
+			if r.DryRun && err == nil && info.Mode().IsRegular() && !leftover(e.Name()) {
+				r.say("hook %s is not called: nobody may execute it (mode %04o)", e.Name(), info.Mode().Perm())
+			}
 			continue // not meant to run
 		}
 		path, err := r.trust.program(filepath.Join(dir, e.Name()))
 		if err != nil {
 			r.problem("hook %s is not run: %v", e.Name(), err)
+			r.hint("root runs only what nobody else can change, up to the root directory: chown root:root and chmod go-w")
 			continue
 		}
 		hooks = append(hooks, hook{e.Name(), path})
@@ -63,6 +68,11 @@ func (r *runner) hooks(ctx context.Context) {
 	if len(hooks) > maxHooks {
 		r.problem("hooks: %s has %d programs; the first %d are run", dir, len(hooks), maxHooks)
 		hooks = hooks[:maxHooks]
+	}
+	if len(r.result.New) == 0 {
+		for _, h := range hooks {
+			r.say("hook %s would be called for a new crash", h.name)
+		}
 	}
 	for i := range r.result.New {
 		for _, h := range hooks {
@@ -73,6 +83,7 @@ func (r *runner) hooks(ctx context.Context) {
 			}
 			if err := r.call(ctx, h, c); err != nil {
 				r.problem("hook %s: %v", h.name, err)
+				r.hint("a hook that failed is not called again for the same crash; by hand it takes the directory of the crash for its argument")
 			}
 		}
 	}

@@ -66,6 +66,8 @@ type runner struct {
 	state  *state
 	result Result
 	boot   time.Time
+	hints  []string        // what to do about problems
+	denied error           // a directory that this user may not read
 	mute   bool            // what is told cannot be noted
 	done   map[string]bool // crashes that are not on their way, whatever it looks like
 }
@@ -103,10 +105,41 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 	if !r.mute {
 		r.webhook(ctx)
 	}
-	if len(r.result.Problems) > 0 {
-		return &r.result, fmt.Errorf("%w: %d problems", ErrProblems, len(r.result.Problems))
+	if n := len(r.result.Problems); n > 0 {
+		return &r.result, ui.Hint(&problems{n, r.denied}, r.hints...)
+	}
+	if r.DryRun && len(r.result.New) == 0 {
+		r.say("no new crash")
 	}
 	return &r.result, nil
+}
+
+// problems is the [ErrProblems] of a run.
+type problems struct {
+	many   int
+	denied error
+}
+
+func (p *problems) Error() string {
+	if p.many == 1 {
+		return ErrProblems.Error() + ": 1 problem"
+	}
+	return fmt.Sprintf("%v: %d problems", ErrProblems, p.many)
+}
+
+// Unwrap tells besides that it was for want of a permission.
+func (p *problems) Unwrap() []error {
+	if p.denied == nil {
+		return []error{ErrProblems}
+	}
+	return []error{ErrProblems, p.denied}
+}
+
+// hint notes what to do, once.
+func (r *runner) hint(text string) {
+	if !slices.Contains(r.hints, text) {
+		r.hints = append(r.hints, text)
+	}
 }
 
 func (r *runner) say(format string, args ...any) {
@@ -187,6 +220,9 @@ func (r *runner) find() map[string][]saved.Crash {
 		list, err := saved.List(dir)
 		if err != nil {
 			r.problem("saved crashes: %v", err)
+			if errors.Is(err, fs.ErrPermission) {
+				r.denied = err
+			}
 			continue
 		}
 		for i := range list {

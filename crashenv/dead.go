@@ -31,7 +31,8 @@ type noVMCoreError struct{ err error }
 func (e *noVMCoreError) Error() string { return e.err.Error() }
 func (e *noVMCoreError) Unwrap() error { return e.err }
 func (e *noVMCoreError) Hints() []string {
-	return []string{"this kernel was not started by a panic: it knows no dead kernel (no elfcorehdr in its device tree or command line)"}
+	return []string{"this kernel was not started by a panic: it knows no dead kernel (no elfcorehdr in its device tree or command line)",
+		"name the dump: panicroom save DUMP"}
 }
 
 // openDead opens the dead kernel's memory.

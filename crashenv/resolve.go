@@ -338,7 +338,8 @@ func (b *builder) way(ctx context.Context, host string) ([]netip.Addr, *network.
 	}
 	plan, err := network.Make(facts, b.Network.Method)
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("the way to %s: %w", host, err)
+		return nil, nil, nil, ui.Hint(fmt.Errorf("the way to %s: %w", host, err),
+			"ip route get ADDRESS shows which way the running kernel would go; it must be there while the panic kernel is being loaded")
 	}
 	// What there is no way to is not tried.
 	addresses = slices.DeleteFunc(addresses, func(a netip.Addr) bool {

@@ -213,6 +213,9 @@ const runningBTF = "/sys/kernel/btf/vmlinux"
 func TestLayoutOfRunningKernel(t *testing.T) {
 	f, err := os.Open(runningBTF)
 	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("no BTF of the running kernel, which nothing else is compared with; Debian's have it: %v", err)
+		}
 		t.Skipf("no BTF of the running kernel: %v", err)
 	}
 	defer f.Close()

@@ -37,8 +37,7 @@ func archOf(name string) (*arch, error) {
 		name = "unknown"
 	}
 	return nil, &RuleError{Rule: RuleArchitecture,
-		Detail: fmt.Sprintf("the machine is %s; panic kernels can be loaded on riscv64", name),
-		Remedy: []string{"dumps of other machines can be read here: panicroom report CRASH"}}
+		Detail: fmt.Sprintf("the machine is %s; panic kernels can be loaded on riscv64", name)}
 }
 
 // version is a kernel's version, as far as rules depend on it.

@@ -16,7 +16,7 @@ func checkBoot(root fs.FS) error {
 	loaded, err := Loaded(root, ForReboot)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return &RuleError{Rule: RuleKexec, Detail: "the kernel has no support for kexec (no /sys/kernel/kexec_loaded)"}
+		return noKexec(ForReboot)
 	case err != nil:
 		return err
 	case !loaded:

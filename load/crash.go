@@ -29,14 +29,12 @@ func CheckCrash() error { return checkCrash(os.DirFS("/")) }
 
 func checkCrash(root fs.FS) error {
 	if _, err := fs.Stat(root, sysrqTrigger[1:]); errors.Is(err, fs.ErrNotExist) {
-		return &RuleError{Rule: RuleSysrq,
-			Detail: "there is no " + sysrqTrigger + ": the kernel was built without CONFIG_MAGIC_SYSRQ",
-			Remedy: []string{"boot a kernel with CONFIG_MAGIC_SYSRQ=y; Debian's has it"}}
+		return noSysrq()
 	}
 	loaded, err := Loaded(root, ForCrash)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return &RuleError{Rule: RuleKexec, Detail: "the kernel has no support for panic kernels (no /sys/kernel/kexec_crash_loaded)"}
+		return noKexec(ForCrash)
 	case err != nil:
 		return err
 	case !loaded:
@@ -45,6 +43,12 @@ func checkCrash(root fs.FS) error {
 			Remedy: []string{"load one: panicroom load", "or crash all the same: panicroom crash --force"}}
 	}
 	return nil
+}
+
+func noSysrq() error {
+	return &RuleError{Rule: RuleSysrq,
+		Detail: "there is no " + sysrqTrigger + ": the kernel was built without CONFIG_MAGIC_SYSRQ",
+		Remedy: []string{"boot a kernel with CONFIG_MAGIC_SYSRQ=y; Debian's has it"}}
 }
 
 // Crash makes the kernel panic, now (sysrq c, drivers/tty/sysrq.c: the trigger
@@ -60,7 +64,9 @@ func Crash(opts *CrashOptions) error {
 		}
 	}
 	f, err := os.OpenFile(sysrqTrigger, os.O_WRONLY, 0)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return noSysrq()
+	} else if err != nil {
 		return stateError(err)
 	}
 	defer f.Close()

@@ -243,6 +243,9 @@ func (l *loader) unload(p Purpose) error {
 		if errors.Is(err, syscall.EPERM) && os.Geteuid() != 0 {
 			return fmt.Errorf("unload: %w: %w", err, ErrNotRoot)
 		}
+		if errors.Is(err, syscall.ENOSYS) {
+			return noKexec(p) // neither call is there: no slot can be full
+		}
 		why := explain(by, err, nil)
 		return fmt.Errorf("unload: %w", &KernelError{Method: by, Err: err, Meaning: why.meaning, Remedy: why.remedy, After: Untouched})
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/internal/host"
 	"github.com/panicroom-kdump/panicroom/internal/sys"
+	"github.com/panicroom-kdump/panicroom/internal/ui"
 )
 
 // kernel is a kernel as far as a loader sees one: it frees what was loaded
@@ -97,6 +98,46 @@ func segments(p *Plan) []sys.KexecSegment {
 		list = append(list, sys.KexecSegment{Data: s.Data, Mem: s.Mem, MemSize: s.MemSize})
 	}
 	return list
+}
+
+// Without either system call nothing can be in a slot: the hint is not to try the
+// other call.
+func TestUnloadWithoutKexec(t *testing.T) {
+	skipWithoutLocks(t)
+	l := (&kernel{}).loader(t)
+	l.load = func(uint64, []sys.KexecSegment, uint64) error { return syscall.ENOSYS }
+	l.file = func(*handing) error { return syscall.ENOSYS }
+	for _, p := range []Purpose{ForCrash, ForReboot} {
+		err := l.unload(p)
+		rule, ok := errors.AsType[*RuleError](err)
+		if !ok || rule.Rule != RuleKexec || !strings.Contains(strings.Join(ui.Hints(err), " "), "CONFIG_KEXEC=y") {
+			t.Errorf("unload: %v, hints %q; want the rule %q and the kernel option", err, ui.Hints(err), RuleKexec)
+		}
+	}
+	l.loaded = func(Purpose) (bool, error) { return false, fs.ErrNotExist }
+	if s, err := l.current(&host.Machine{NoKexec: true}, nil); err != nil || s.Loaded {
+		t.Errorf("status without kexec: %+v, %v", s, err)
+	}
+	if _, err := l.current(&host.Machine{}, nil); err == nil {
+		t.Error("a kernel with kexec that does not say what is loaded has nothing loaded")
+	}
+}
+
+// Every broken rule comes with what to do, its own or the rule's; but not beside
+// the advice of what was found.
+func TestRuleRemedies(t *testing.T) {
+	for _, r := range []Rule{RuleArchitecture, RuleKexec, RuleCrashkernel, RuleLoadDisabled, RuleLoadLimit, RuleLockdown,
+		RuleMethod, RuleImage, RuleInitramfs, RuleCmdline, RuleDeviceTree, RuleRoom, RuleHalf, RuleCoverage, RuleSegments,
+		RuleWithin, RuleLoaded, RuleSysrq, RuleShrink} {
+		if hints := ui.Hints(&RuleError{Rule: r, Detail: "x"}); len(hints) != 1 {
+			t.Errorf("the rule %q has the hints %q", r, hints)
+		}
+	}
+	own := &RuleError{Rule: RuleRoom, Remedy: []string{"a", "b"}}
+	found := &RuleError{Rule: RuleImage, Err: ui.Hint(fs.ErrInvalid, "c")}
+	if a, b := ui.Hints(own), ui.Hints(found); len(a) != 2 || len(b) != 1 || b[0] != "c" {
+		t.Errorf("hints %q and %q", a, b)
+	}
 }
 
 func TestExecuteKeeps(t *testing.T) {

@@ -66,7 +66,42 @@ func (e *RuleError) Is(target error) bool { return target == ErrRefused }
 func (e *RuleError) Unwrap() error { return e.Err }
 
 // Hints says what to do.
-func (e *RuleError) Hints() []string { return e.Remedy }
+func (e *RuleError) Hints() []string {
+	if len(e.Remedy) > 0 || len(ui.Hints(e.Err)) > 0 {
+		return e.Remedy
+	}
+	return []string{e.Rule.remedy()}
+}
+
+// remedy is what to do where nothing better is known.
+func (r Rule) remedy() string {
+	switch r {
+	case RuleArchitecture:
+		return "dumps of other machines can be read here: panicroom report CRASH"
+	case RuleKexec:
+		return "boot a kernel with CONFIG_KEXEC=y and CONFIG_CRASH_DUMP=y; Debian's has both"
+	case RuleImage:
+		return "name a kernel of this machine: panicroom load --kernel FILE; panicroom inspect-image FILE says what a file is"
+	case RuleInitramfs:
+		return "name one: panicroom load --initramfs FILE; without that flag a panic kernel gets one of panicroom's"
+	case RuleCmdline:
+		return "give another command line: panicroom load --cmdline TEXT"
+	case RuleDeviceTree:
+		return "give another device tree: panicroom load --dtb FILE"
+	case RuleRoom:
+		return "end programs that take much memory, and try again"
+	}
+	return "record the machine for a bug report: panicroom load --record DIR --dry-run"
+}
+
+// noKexec is the error of a kernel that has no slot for a purpose.
+func noKexec(p Purpose) error {
+	what, file := "panic kernels", "kexec_crash_loaded"
+	if p == ForReboot {
+		what, file = "kexec", "kexec_loaded"
+	}
+	return &RuleError{Rule: RuleKexec, Detail: fmt.Sprintf("the kernel has no support for %s (no /sys/kernel/%s)", what, file)}
+}
 
 // CheckMachine checks what has nothing to do with what shall be loaded: the
 // architecture, and the kernel's conditions in the order in which
@@ -80,15 +115,16 @@ func CheckMachine(m *host.Machine, opts *Options) error {
 	if err != nil {
 		return err
 	}
+	if opts.Purpose != ForReboot {
+		if err := CheckKernel(m); err != nil {
+			return err
+		}
+	}
 	limit, knob := m.LimitPanic, "kernel.kexec_load_limit_panic"
 	if opts.Purpose == ForReboot {
 		limit, knob = m.LimitReboot, "kernel.kexec_load_limit_reboot"
 	}
 	switch {
-	case opts.Purpose != ForReboot && m.NoKexec:
-		return &RuleError{Rule: RuleKexec,
-			Detail: fmt.Sprintf("kernel %s has no /sys/kernel/kexec_crash_size: it was built without CONFIG_KEXEC or CONFIG_CRASH_DUMP", m.Release),
-			Remedy: []string{"boot a kernel with CONFIG_KEXEC=y and CONFIG_CRASH_DUMP=y; Debian's has both"}}
 	case m.LoadDisabled:
 		return &RuleError{Rule: RuleLoadDisabled,
 			Detail: "kernel.kexec_load_disabled is 1, and it cannot be set back before a restart",
@@ -103,6 +139,19 @@ func CheckMachine(m *host.Machine, opts *Options) error {
 	}
 	if opts.Purpose != ForReboot && (m.CrashSize == 0 || len(m.CrashRegions()) == 0) {
 		return noCrashkernel(m)
+	}
+	return nil
+}
+
+// CheckKernel checks that a machine and its kernel can have panic kernels at all,
+// whatever is reserved: nothing helps where not.
+func CheckKernel(m *host.Machine) error {
+	if _, err := archOf(m.Arch); err != nil {
+		return err
+	}
+	if m.NoKexec {
+		return &RuleError{Rule: RuleKexec,
+			Detail: fmt.Sprintf("kernel %s has no /sys/kernel/kexec_crash_size: it was built without CONFIG_KEXEC or CONFIG_CRASH_DUMP", m.Release)}
 	}
 	return nil
 }

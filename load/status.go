@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/panicroom-kdump/panicroom/internal/host"
 )
@@ -61,6 +62,9 @@ func Current(m *host.Machine, section func(host.Range) io.Reader) (*Status, erro
 
 func (l *loader) current(m *host.Machine, section func(host.Range) io.Reader) (*Status, error) {
 	loaded, err := l.loaded(ForCrash)
+	if m.NoKexec && errors.Is(err, fs.ErrNotExist) {
+		loaded, err = false, nil // nothing can be
+	}
 	if err != nil {
 		return nil, fmt.Errorf("is a panic kernel loaded: %w", err)
 	}

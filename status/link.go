@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/panicroom-kdump/panicroom/internal/config"
+	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
 	"github.com/panicroom-kdump/panicroom/saved"
 	"github.com/panicroom-kdump/panicroom/setup"
@@ -39,7 +40,10 @@ type Facts struct {
 	// Config is what is in force; nil if ConfigErr says why there is none.
 	Config    *config.Config
 	ConfigErr error
-	Load      *load.Status
+	// Unfit is why no panic kernel can be loaded here, whatever is done; nil if one
+	// can.
+	Unfit error
+	Load  *load.Status
 	// Needed is what should be reserved, in bytes, 0 if nobody knows; NeededErr says
 	// why.
 	Needed    uint64
@@ -70,6 +74,14 @@ type Target struct {
 // Check looks at each link.
 func Check(f *Facts) []Link {
 	var all []Link
+	if f.Unfit != nil {
+		// Nothing is to be said of links that cannot be.
+		all = one("machine", Broken, ui.Hints(f.Unfit), "%v", f.Unfit)
+		if len(f.Crashes) > 0 {
+			all = append(all, crashes(f)...)
+		}
+		return append(configuration(f), all...)
+	}
 	for _, check := range []func(*Facts) []Link{
 		configuration, reserved, loaded, kernel, memory, machine, warnings, targets, sysctls, service, crashes,
 	} {

@@ -26,7 +26,7 @@ func reserved(f *Facts) []Link {
 	have := f.Load.Reserved
 	switch {
 	case have == 0:
-		return one("reserved", Broken, remedy("panicroom setup; or panicroom reserve, and reboot"), "no memory is reserved for a panic kernel")
+		return one("reserved", Broken, remedy("panicroom setup, then reboot; or panicroom reserve --apply, then reboot"), "no memory is reserved for a panic kernel")
 	case f.Needed > have:
 		return one("reserved", Broken, remedy("panicroom reserve --apply, and reboot"), "%s, of %s that this machine needs", ui.Bytes(have), ui.Bytes(f.Needed))
 	case f.NeededErr != nil:

@@ -46,6 +46,17 @@ func healthy() *Facts {
 	}
 }
 
+// Where no panic kernel can be loaded, that is said, and not what would follow.
+func TestUnfit(t *testing.T) {
+	f := healthy()
+	f.Unfit = load.CheckKernel(&host.Machine{Arch: "riscv64", Release: "6.12", NoKexec: true})
+	f.Load = &load.Status{}
+	links := Check(f)
+	if len(links) != 2 || links[0].Name != "machine" || links[0].State != Broken || len(links[0].Remedy) == 0 || !strings.Contains(links[0].Says, "CONFIG_KEXEC") {
+		t.Errorf("%+v", links)
+	}
+}
+
 func TestHealthy(t *testing.T) {
 	links := Check(healthy())
 	var names []string

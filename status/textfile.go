@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/panicroom-kdump/panicroom/internal/ui"
 )
 
 // Textfile is the links as Prometheus reads them (its text format, version 0.0.4).
@@ -66,7 +68,7 @@ func label(s string) string {
 func WriteTextfile(name string, f *Facts, links []Link) error {
 	t, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
 	if err != nil {
-		return err
+		return ui.Hint(fmt.Errorf("metrics in %s: %w", name, err), "the directory must be there and be writable; the node exporter says which it reads: --collector.textfile.directory")
 	}
 	defer os.Remove(t.Name())
 	_, err = t.Write(Textfile(f, links))

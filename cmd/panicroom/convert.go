@@ -164,7 +164,8 @@ func openDump(in []string) (*vmcore.Dump, error) {
 	if err != nil {
 		return nil, err
 	}
-	return vmcore.Open(first, in[1:]...)
+	d, err := vmcore.Open(first, in[1:]...)
+	return d, noDump(err)
 }
 
 // writeStats says how many pages there are of each class, and what was done.

@@ -68,6 +68,7 @@ func (c *command) confirm(ctx context.Context, question string) error {
 		}
 	}
 	fmt.Fprint(c.stderr, question)
+	canceled := errCanceled
 	answer := make(chan string, 1)
 	go func() {
 		// An answer without a line end is none.
@@ -84,9 +85,10 @@ func (c *command) confirm(ctx context.Context, question string) error {
 		}
 		if line == "" {
 			fmt.Fprintln(c.stderr)
+			canceled = ui.Hint(canceled, "--yes answers beforehand")
 		}
 	case <-ctx.Done():
 		fmt.Fprintln(c.stderr)
 	}
-	return errCanceled
+	return canceled
 }

@@ -15,8 +15,11 @@ import (
 // dumpIn finds the dump that a person means: a file, or the one in the
 // directory of a saved crash.
 func dumpIn(path string) (string, error) {
+	const list = "panicroom list shows the crashes that are saved on this machine"
 	info, err := os.Stat(path)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", ui.Hint(err, list)
+	} else if err != nil {
 		return "", err
 	}
 	if !info.IsDir() {
@@ -25,11 +28,19 @@ func dumpIn(path string) (string, error) {
 	dump := filepath.Join(path, "vmcore")
 	if _, err := os.Stat(dump); errors.Is(err, fs.ErrNotExist) {
 		return "", ui.Hint(fmt.Errorf("%s: no vmcore in this directory: %w", path, err),
-			"name the directory of one saved crash, or a dump file")
+			"name the directory of one saved crash, or a dump file", list)
 	} else if err != nil {
 		return "", err
 	}
 	return dump, nil
+}
+
+// noDump says what a dump is, of a file that is none.
+func noDump(err error) error {
+	if errors.Is(err, vmcore.ErrUnrecognizedFormat) && len(ui.Hints(err)) == 0 {
+		return ui.Hint(err, "a dump is a file in the format ELF or kdump-compressed, flattened or not; a saved crash has it in its directory, as vmcore")
+	}
+	return err
 }
 
 // openKernel opens a dump and the kernel in it. Closing the dump closes both.
@@ -40,7 +51,7 @@ func openKernel(path string) (*vmcore.Dump, *kernel.Kernel, error) {
 	}
 	d, err := vmcore.Open(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, noDump(err)
 	}
 	k, err := kernel.Open(d, nil)
 	if err != nil {

@@ -71,7 +71,7 @@ func (k *kexec) obey(args []string) (int, error) {
 		loaded, err := load.Loaded(k.root, purpose)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return kexecUnknown, fmt.Errorf("the kernel has no support for kexec: %w", err)
+			return kexecUnknown, ui.Hint(fmt.Errorf("the kernel has no support for kexec: %w", err), "boot a kernel with CONFIG_KEXEC=y; Debian's has it")
 		case err != nil:
 			return kexecUnknown, err
 		case loaded:

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,10 +41,15 @@ are named.`,
 			}
 		} else {
 			for i, dir := range dirs {
-				if _, err := os.Stat(dir); err != nil {
+				info, err := os.Stat(dir)
+				if err == nil && !info.IsDir() {
+					err = &fs.PathError{Op: "list", Path: dir, Err: syscall.ENOTDIR}
+				}
+				if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+					return ui.Hint(err, "name a directory of saved crashes; panicroom list alone lists those of the configured targets")
+				} else if err != nil {
 					return err
 				}
-				var err error
 				if dirs[i], err = filepath.Abs(dir); err != nil {
 					return err
 				}

@@ -370,7 +370,7 @@ func findKernel(release string) (string, error) {
 		"/lib/modules/" + release + "/vmlinuz",
 		"/usr/lib/modules/" + release + "/Image",
 	}
-	return findFile(candidates, "no image of the running kernel "+release, "name it with --kernel FILE")
+	return findFile(candidates, "no image of the running kernel "+release, "name it as image in [kernel] of "+config.File+"; load and reserve take --kernel FILE, too")
 }
 
 func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load.Kernel) (*crashenv.Environment, error) {
@@ -399,10 +399,19 @@ func (l *loading) environment(ctx context.Context, m *host.Machine, kernel *load
 		opts.Test = &crashenv.Test{Raw: l.test.raw, Die: l.test.die, Corrupt: l.test.corrupt}
 	}
 	env, err := crashenv.Build(ctx, opts)
-	if errors.Is(err, fs.ErrNotExist) && !given {
-		return nil, ui.Hint(err, "the modules of the panic kernel belong into "+l.modules+"; or name their directory with --modules")
+	if !given {
+		err = noModules(l.modules, err)
 	}
 	return env, err
+}
+
+// noModules says where modules belong, if it was their directory that is missing:
+// a key or a device may be, too.
+func noModules(dir string, err error) error {
+	if _, absent := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) || !errors.Is(absent, fs.ErrNotExist) {
+		return err
+	}
+	return ui.Hint(err, "the modules of the panic kernel belong into "+dir+"; or name their directory as modules in [kernel] of "+config.File+"; load and reserve take --modules DIR, too")
 }
 
 // facts are what decides how much memory the panic kernel needs.

@@ -13,10 +13,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"github.com/panicroom-kdump/panicroom/crashenv"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
@@ -46,14 +49,21 @@ func main() {
 
 // run is the whole command on given streams; it returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	c := &command{stdin: stdin, stdout: stdout, stderr: stderr}
+	answer := &answerWriter{Writer: stdout}
+	c := &command{stdin: stdin, stdout: answer, stderr: stderr}
 	root := newRoot(c)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
+	if _, ok := errors.AsType[answered](err); answer.err != nil && (err == nil || ok) {
+		err = answer.err
+	}
 	if err == nil {
 		return exitDone
 	}
-	err = needsRoot(err, os.Geteuid() == 0)
+	if errors.Is(err, ui.ErrUsage) {
+		c.json = c.json || wantsJSON(args)
+	}
+	err = namesNothing(cmd, needsRoot(err, os.Geteuid() == 0))
 	code := exitCode(err)
 	if _, ok := errors.AsType[answered](err); ok {
 		return code
@@ -68,6 +78,16 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	ui.WriteError(stderr, "panicroom", err)
 	return code
+}
+
+// namesNothing says where help is, of a file that a person has named wrongly and that
+// nothing better is known of.
+func namesNothing(cmd *cobra.Command, err error) error {
+	wrong := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR)
+	if !wrong || len(ui.Hints(err)) > 0 {
+		return err
+	}
+	return ui.Hint(err, fmt.Sprintf("%s --help shows what it takes, with examples", cmd.CommandPath()))
 }
 
 // answered is an error that the answer on standard output has told already; only

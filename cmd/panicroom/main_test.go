@@ -57,24 +57,6 @@ func TestErrorsAsJSON(t *testing.T) {
 	}
 }
 
-func TestEveryVerbHasExamples(t *testing.T) {
-	root := newRoot(&command{})
-	for _, verb := range root.Commands() {
-		if verb.Hidden || verb.Name() == "help" {
-			continue
-		}
-		if verb.Example == "" || verb.Short == "" {
-			t.Errorf("panicroom %s --help has no example or no summary", verb.Name())
-		}
-		_, help, _ := try(t, verb.Name(), "--help")
-		for line := range strings.Lines(help) {
-			if line = strings.TrimSuffix(line, "\n"); len([]rune(line)) > 80 {
-				t.Errorf("panicroom %s --help has a line of %d columns: %s", verb.Name(), len([]rune(line)), line)
-			}
-		}
-	}
-}
-
 func TestNumbersOutOfRange(t *testing.T) {
 	for _, args := range [][]string{{"load", "--cpus", "0"}, {"load", "--level", "32"}, {"load", "--final", "sleep"},
 		{"save", "--level", "-1", "x"}, {"save", "--threads", "-1", "x"}, {"save", "--mem-limit", "8M", "x"},
@@ -111,6 +93,20 @@ func TestLoadSteps(t *testing.T) {
 	var rule *load.RuleError
 	if out, err := try(false); !errors.As(err, &rule) || rule.Rule != load.RuleCrashkernel || out != "" {
 		t.Errorf("load without reserved memory said %q, %v; want the rule %q", out, err, load.RuleCrashkernel)
+	}
+}
+
+// What is missing besides the modules is not told with their remedy.
+func TestNoModules(t *testing.T) {
+	missing := &fs.PathError{Op: "open", Path: "/etc/panicroom/known_hosts", Err: fs.ErrNotExist}
+	if hints := ui.Hints(noModules(t.TempDir(), missing)); len(hints) != 0 {
+		t.Errorf("the modules are there: hints %q", hints)
+	}
+	if hints := ui.Hints(noModules(filepath.Join(t.TempDir(), "absent"), missing)); len(hints) != 1 {
+		t.Errorf("the modules are missing: hints %q", hints)
+	}
+	if noModules("/absent", nil) != nil {
+		t.Error("an error of nothing")
 	}
 }
 

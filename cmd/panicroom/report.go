@@ -46,7 +46,11 @@ CRASH is the directory of a saved crash or a dump file.`,
 
 // width is that of the terminal, or 80 columns where there is none.
 func (c *command) width() int {
-	if f, ok := c.stdout.(*os.File); ok {
+	out := c.stdout
+	if w, ok := out.(*answerWriter); ok {
+		out = w.Writer
+	}
+	if f, ok := out.(*os.File); ok {
 		if columns, ok := sys.TerminalWidth(f); ok {
 			return columns
 		}

@@ -135,6 +135,10 @@ func (r *reserving) run(ctx context.Context, c *command) error {
 	if err != nil {
 		return err
 	}
+	// Before what takes long, and before an image is missed that nobody needs.
+	if err := load.CheckKernel(m); err != nil {
+		return err
+	}
 	answer := reserved{}
 	if answer.Recommendation, err = r.recommend(ctx, c, m, settings); err != nil {
 		return err
@@ -214,7 +218,7 @@ func (r *reserving) recommend(ctx context.Context, c *command, m *host.Machine, 
 func (r *reserving) write(c *command, answer *reserved) error {
 	p := answer.BootLoader
 	if len(p.Used()) == 0 {
-		return ui.Hint(errNoBootLoader, fmt.Sprintf("put %s%s on the kernel's command line where this machine's boot loader has it", bootloader.Parameter, answer.Value))
+		return ui.Hint(errNoBootLoader, fmt.Sprintf("put %s%s on the kernel's command line where this machine's boot loader has it, then restart, then run panicroom setup", bootloader.Parameter, answer.Value))
 	}
 	var hints []string
 	for _, k := range p.Kept {

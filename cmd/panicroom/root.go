@@ -1,12 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
-
-	"github.com/panicroom-kdump/panicroom/internal/ui"
 )
 
 // command is what all verbs share: the streams and the flags above the verbs.
@@ -16,13 +13,22 @@ type command struct {
 	json           bool
 }
 
+// exitHelp is docs/exit-codes.md in short.
+const exitHelp = `The exit code is 0 when all is done, 1 for an error without a code of its own, 2
+if the command line is wrong, 3 if it needs root, 4 if something was refused and
+nothing changed, 5 if the kernel refused, 6 if a dump was saved in part, 7 if a
+file is no dump, 8 if a panic would leave no dump, 9 if the configuration is
+wrong.`
+
 func newRoot(c *command) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "panicroom",
 		Short: "kdump for Linux in one static binary",
 		Long: `panicroom keeps a second kernel in reserved memory. When the running kernel
 panics, the second one starts with panicroom as its only program: it saves the
-dead kernel's memory, says what happened, and brings the machine back.`,
+dead kernel's memory, says what happened, and brings the machine back.
+
+` + exitHelp,
 		Example: `  panicroom setup                        protect this machine
   panicroom status                       is it protected?
   panicroom crash                        try it: crash this machine (asks first)
@@ -30,14 +36,21 @@ dead kernel's memory, says what happened, and brings the machine back.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          args(cobra.NoArgs),
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	versionVerb := newVersion(c)
+	version := root.Flags().Bool("version", false, versionVerb.Short)
+	root.RunE = func(cmd *cobra.Command, given []string) error {
+		if *version {
+			return versionVerb.RunE(cmd, given)
+		}
+		return cmd.Help()
 	}
 	root.SetIn(c.stdin)
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
+	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "answer, errors too, as JSON for programs")
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetHelpCommand(newHelp())
 	root.AddCommand(
 		newLoad(c),
 		newUnload(c),
@@ -55,23 +68,8 @@ dead kernel's memory, says what happened, and brings the machine back.`,
 		newAfter(c),
 		newInspectImage(c),
 		newConfig(c),
-		newVersion(c),
+		newCompletion(c),
+		versionVerb,
 	)
 	return root
-}
-
-// args makes a cobra check of the arguments say what is wrong in our way.
-func args(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, given []string) error {
-		if err := check(cmd, given); err != nil {
-			return usage(cmd, err)
-		}
-		return nil
-	}
-}
-
-// usage marks err as the fault of the command line and says where help is.
-func usage(cmd *cobra.Command, err error) error {
-	return ui.Hint(fmt.Errorf("%w: %w", ui.ErrUsage, err),
-		fmt.Sprintf("%s --help shows flags and examples", cmd.CommandPath()))
 }

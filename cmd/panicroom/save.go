@@ -61,7 +61,7 @@ where DUMP is /proc/vmcore, or for making a saved crash of another dump.
 			opts.Events = c.events()
 			manifest, err := crashenv.Save(cmd.Context(), opts)
 			if manifest == nil || (err != nil && !errors.Is(err, crashenv.ErrIncomplete)) {
-				return err
+				return noDump(err)
 			}
 			if c.json && err == nil {
 				enc := json.NewEncoder(c.stdout)

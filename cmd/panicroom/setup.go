@@ -1,13 +1,17 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/panicroom-kdump/panicroom/internal/host"
+	"github.com/panicroom-kdump/panicroom/load"
 	"github.com/panicroom-kdump/panicroom/setup"
 )
 
@@ -32,12 +36,22 @@ made; saved crashes, and files that somebody has edited since, stay.`,
 	}
 	configured := configFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if dry && undo {
+			return usage(cmd, errors.New("--dry-run and --undo are one at a time"))
+		}
 		steps := &setup.Steps{Machine: setup.Live(), Reserver: bootLoader{c, configured}, Say: c.step}
 		if undo {
-			return steps.Undo(cmd.Context())
+			return c.undo(cmd.Context(), steps)
 		}
 		conf, err := configured()
 		if err != nil {
+			return err
+		}
+		m, err := host.Read(os.DirFS("/"), nil)
+		if err != nil {
+			return err
+		}
+		if err := load.CheckKernel(m); err != nil {
 			return err
 		}
 		program, err := os.Executable()
@@ -71,8 +85,22 @@ made; saved crashes, and files that somebody has edited since, stay.`,
 	f := cmd.Flags()
 	f.BoolVarP(&dry, "dry-run", "n", false, "show what would be done and change nothing")
 	f.BoolVar(&undo, "undo", false, "take back what setup has made")
-	cmd.MarkFlagsMutuallyExclusive("dry-run", "undo")
 	return cmd
+}
+
+// undo takes back what setup has made; programs get the lines as a list.
+func (c *command) undo(ctx context.Context, steps *setup.Steps) error {
+	if !c.json {
+		return steps.Undo(ctx)
+	}
+	lines := []string{}
+	steps.Say = func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	if err := steps.Undo(ctx); err != nil {
+		return err
+	}
+	return json.NewEncoder(c.stdout).Encode(struct {
+		Undone []string `json:"undone"`
+	}{lines})
 }
 
 // setUp says what is left to a person.

@@ -67,7 +67,7 @@ func (c *command) statusFacts(ctx context.Context, configured func() (*config.Co
 	if err != nil {
 		return nil, err
 	}
-	f := &status.Facts{Root: root, Now: time.Now()}
+	f := &status.Facts{Root: root, Now: time.Now(), Unfit: load.CheckKernel(m)}
 	// What is loaded is as good with a configuration that is wrong; the next load will
 	// not be.
 	f.Config, f.ConfigErr = configured()
@@ -83,7 +83,7 @@ func (c *command) statusFacts(ctx context.Context, configured func() (*config.Co
 	}
 	if p := f.Load.Plan; p != nil {
 		f.Needed = p.Room.Loaded + p.Room.Unpacked + p.Room.Working
-	} else if f.Load.Reserved > 0 && f.Config != nil {
+	} else if f.Unfit == nil && f.Load.Reserved > 0 && f.Config != nil {
 		f.Needed, _, f.NeededErr = c.needed(ctx, configured)
 	}
 	if f.Config != nil {

@@ -2,11 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/target/partition"
 	"github.com/panicroom-kdump/panicroom/target/sshdir"
 )
@@ -38,7 +42,7 @@ LVM, data of an unknown kind. One that is prepared already stays as it is.`,
 		RunE: func(_ *cobra.Command, given []string) error {
 			uuid, err := partition.Init(given[0])
 			if err != nil {
-				return err
+				return notThatDevice(given[0], err)
 			}
 			return c.answer(map[string]string{"device": given[0], "uuid": uuid}, "%s is for crashes (UUID %s)\n", given[0], uuid)
 		},
@@ -64,11 +68,23 @@ itself when it boots.`,
 			for _, p := range paths {
 				fmt.Fprintln(c.stdout, p)
 			}
-			return err
+			return notThatDevice(given[0], err)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "to", "/var/crash", "unpack into `DIR`")
 	return cmd
+}
+
+// notThatDevice says what to do about a device that is not there, or is no target.
+func notThatDevice(name string, err error) error {
+	switch {
+	case len(ui.Hints(err)) > 0:
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return ui.Hint(err, "lsblk shows the partitions of this machine")
+	case errors.Is(err, partition.ErrNotOurs):
+		return ui.Hint(err, "panicroom target init "+name+" makes it one, if it holds nothing else")
+	}
+	return err
 }
 
 func newTargetKey(c *command) *cobra.Command {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/panicroom-kdump/panicroom/capture"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
@@ -25,7 +26,7 @@ func vmcoreDmesg(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, usage+"\nPrint the log of the dead kernel in VMCORE, a dump in any format. This is\npanicroom, called by the name of a program of kexec-tools; \"panicroom log\" does\nmore.\n")
 		return dmesgDone
 	}
-	if len(args) != 1 {
+	if len(args) != 1 || strings.HasPrefix(args[0], "-") {
 		fmt.Fprint(stderr, usage)
 		return dmesgUsage
 	}

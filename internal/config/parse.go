@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/panicroom-kdump/panicroom/internal/ui"
 )
 
 // Bounds of what is read.
@@ -30,7 +33,11 @@ func Load(file string) (*Config, error) {
 		return nil, err
 	}
 	name := strings.TrimPrefix(filepath.ToSlash(abs), "/")
-	if _, err := os.Stat(abs); err != nil && (abs != File || !errors.Is(err, fs.ErrNotExist)) {
+	if _, err := os.Stat(abs); errors.Is(err, fs.ErrNotExist) {
+		if abs != File {
+			return nil, ui.Hint(err, "panicroom config --shipped > "+file+" makes one, with every key explained")
+		}
+	} else if err != nil {
 		return nil, err
 	}
 	return Parse(os.DirFS("/"), name)
@@ -46,7 +53,7 @@ func Parse(root fs.FS, name string) (*Config, error) {
 	names := []string{name}
 	entries, err := fs.ReadDir(root, dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		return nil, rooted(err)
 	}
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), ".toml") && !strings.HasPrefix(e.Name(), ".") {
@@ -75,20 +82,32 @@ func Parse(root fs.FS, name string) (*Config, error) {
 
 func read(root fs.FS, name string) ([]byte, error) {
 	f, err := root.Open(name)
-	if err != nil {
-		return nil, err
+	if errors.Is(err, fs.ErrNotExist) {
+		// Of a name that the directory has.
+		return nil, ui.Hint(rooted(err), "it is a link to a file that is not there: make that file, or remove the link")
+	} else if err != nil {
+		return nil, rooted(err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, rooted(err)
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("/%s is no file", name)
+		return nil, ui.Hint(fmt.Errorf("/%s is no file", name),
+			"the configuration is a file, and in the directory of the same name with .d every *.toml is one")
 	case info.Size() > maxFile:
 		return nil, fmt.Errorf("/%s has %d bytes, at most %d", name, info.Size(), maxFile)
 	}
 	return fs.ReadFile(root, name)
+}
+
+// rooted names a file as the machine does; io/fs has no slash before its names.
+func rooted(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok && !strings.HasPrefix(e.Path, "/") {
+		return &fs.PathError{Op: e.Op, Path: "/" + e.Path, Err: e.Err}
+	}
+	return err
 }
 
 // reader reads one file into a configuration.
@@ -115,6 +134,10 @@ type target struct {
 func (c *Config) merge(file string, text []byte) []Problem {
 	r := &reader{c: c, file: file, seen: map[string]unstable.Range{}, inlined: map[string]bool{}}
 	r.p.Reset(text)
+	if bytes.HasPrefix(text, []byte("\ufeff")) {
+		r.problem(unstable.Range{}, "", "the file begins with a byte order mark, which TOML does not have: save it as UTF-8 without one")
+		return r.problems
+	}
 	table := "" // that the header above has begun; "-" for one that is wrong
 	for r.p.NextExpression() {
 		switch e := r.p.Expression(); e.Kind {
@@ -178,7 +201,7 @@ func (r *reader) header(e *unstable.Node) string {
 	}
 	switch list := e.Kind == unstable.ArrayTable; {
 	case len(names) != 1 || !slices.Contains(all, name):
-		suggestion := like(name, all)
+		suggestion := ui.Like(name, all)
 		if suggestion != "" {
 			suggestion = r.brackets(suggestion)
 		}
@@ -276,7 +299,7 @@ func (r *reader) assign(names []string, at unstable.Range, value *unstable.Node)
 	if err != nil {
 		suggestion := ""
 		if w, ok := errors.AsType[*wordError](err); ok {
-			if suggestion = like(w.value, w.words); suggestion != "" {
+			if suggestion = ui.Like(w.value, w.words); suggestion != "" {
 				suggestion = quote(suggestion)
 			}
 		}
@@ -354,7 +377,7 @@ func (r *reader) unknown(table, key string, at unstable.Range) {
 			}
 		}
 	}
-	suggestion := like(key, here)
+	suggestion := ui.Like(key, here)
 	if suggestion == "" && len(elsewhere) > 0 {
 		suggestion = elsewhere[0]
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -269,20 +270,44 @@ func TestBounds(t *testing.T) {
 }
 
 func TestLoad(t *testing.T) {
-	if _, err := Load(t.TempDir() + "/absent.toml"); err == nil {
+	dir := t.TempDir()
+	if _, err := Load(dir + "/absent.toml"); err == nil {
 		t.Error("a file that was named and is not there is the default")
+	} else if hints := ui.Hints(err); len(hints) == 0 || !strings.Contains(hints[0], "panicroom config --shipped > "+dir) {
+		t.Errorf("%v has the hints %q", err, hints)
 	}
 }
 
-func TestSuggestions(t *testing.T) {
-	words := []string{"level", "format", "compress", "mem-limit", "known-hosts"}
-	for word, want := range map[string]string{
-		"levle": "level", "Format": "format", "knownhosts": "known-hosts", "mem_limit": "mem-limit", "x": "", "colour": "", "lvl": "level",
-		strings.Repeat("level", 1000): "",
+// What cannot be read is named as the machine names it, with what to do.
+func TestUnreadableDropIn(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(dir+"/c.d", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/c.toml", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, make := range map[string]func(path string) error{
+		"a link to nothing": func(path string) error { return os.Symlink("nowhere", path) },
+		"a directory":       func(path string) error { return os.Mkdir(path, 0o700) },
 	} {
-		if got := like(word, words); got != want && word != "lvl" {
-			t.Errorf("like(%.20q) = %q; want %q", word, got, want)
+		path := dir + "/c.d/x.toml"
+		if err := make(path); err != nil {
+			t.Fatal(err)
 		}
+		_, err := Load(dir + "/c.toml")
+		if err == nil || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), " "+path[1:]) || len(ui.Hints(err)) == 0 {
+			t.Errorf("%s: %v, hints %q", name, err, ui.Hints(err))
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestByteOrderMark(t *testing.T) {
+	if _, err := parse("\ufeff[dump]\n"); err == nil || !strings.Contains(err.Error(), "byte order mark") {
+		t.Errorf("a file with a byte order mark: %v", err)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/panicroom-kdump/panicroom/internal/ui"
 )
 
 // Given is an option as it stands on a command line.
@@ -96,6 +98,17 @@ func printable(c byte) string {
 	return fmt.Sprintf("\\x%02x", c)
 }
 
+// longNames are the names of the long options that the program has.
+func (p *Program) longNames() []string {
+	var names []string
+	for _, o := range p.Options {
+		if o.Long != "" && o.Support != Refused {
+			names = append(names, o.Long)
+		}
+	}
+	return names
+}
+
 // long finds an option by its name or the beginning of it.
 func (p *Program) long(name string) (*Option, error) {
 	var ours, others []*Option
@@ -124,6 +137,11 @@ func (p *Program) long(name string) (*Option, error) {
 		if clean := strings.Trim(name, "\"' \t\r\n"); clean != name {
 			if o, err := p.long(clean); err == nil {
 				hints = append(hints, fmt.Sprintf("there is a quotation mark or a space too much; --%s is an option", o.Long))
+			}
+		}
+		if len(hints) == 0 {
+			if meant := ui.Like(name, p.longNames()); meant != "" {
+				hints = append(hints, fmt.Sprintf("did you mean --%s?", meant))
 			}
 		}
 		return nil, p.Wrong(fmt.Sprintf("no option is called %q", "--"+name), hints...)

@@ -56,6 +56,7 @@ func TestScan(t *testing.T) {
 		"-d":       "needs a value: -d N",
 		"--level":  "needs a value: --level=N",
 		"--":       "",
+		"--leval":  "did you mean --level?",
 		"--'load'": "a quotation mark or a space too much; --load is an option",
 	} {
 		_, _, err := program().Scan([]string{args})

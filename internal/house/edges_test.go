@@ -18,24 +18,24 @@ var floors = map[string]int{
 	"internal/lzo":      0,
 	"internal/zstdpage": 0,
 	"internal/vm":       0,
-	"internal/getopt":   0,
 	"internal/house":    0,
 
 	"vmcore":              1,
+	"internal/getopt":     1,
 	"internal/host":       1,
 	"internal/kimage":     1,
 	"internal/boot":       1,
 	"internal/device":     1,
 	"internal/seal":       1,
-	"internal/kexecline":  1,
-	"internal/dumpline":   1,
 	"internal/bootloader": 1,
 	"internal/config":     1,
 	"internal/network":    1,
 
-	"internal/getopt/getopttest": 1,
-
 	"internal/initramfs": 2,
+	"internal/kexecline": 2,
+	"internal/dumpline":  2,
+
+	"internal/getopt/getopttest": 2,
 
 	"kernel": 2,
 	"target": 2,
@@ -72,6 +72,7 @@ var edges = []struct{ from, to, because string }{
 	{"vmcore", "internal/sys", "dumps are read through mmap, which costs a tenth of read(2) on /proc/vmcore"},
 	{"vmcore", "internal/deflate", "pages compressed with zlib; a page at a time, libraries make larger ones or take longer"},
 	{"vmcore", "internal/lzo", "pages compressed with LZO; no library with a usable licence writes it"},
+	{"internal/getopt", "internal/ui", "the option that was meant, maybe"},
 	{"internal/kexecline", "internal/getopt", "kexec reads its command line with getopt_long"},
 	{"internal/dumpline", "internal/getopt", "makedumpfile reads its command line with getopt_long"},
 	{"internal/getopt/getopttest", "internal/getopt", "documents are compared with the table of options"},
@@ -188,6 +189,7 @@ var edges = []struct{ from, to, because string }{
 var foreign = []struct{ module, from, because string }{
 	{"golang.org/x/sys/unix", "internal/sys", "one package knows system calls, all others run anywhere"},
 	{"github.com/spf13/cobra", "cmd/panicroom", "help, completion and flags as people know them"},
+	{"github.com/spf13/pflag", "cmd/panicroom", "cobra's flags: which one is wrong, and how"},
 	{"github.com/pelletier/go-toml/v2/unstable", "internal/config", "its parser tells where a key stands; its decoder does not, and weighs 180 KB more"},
 	{"github.com/pelletier/go-toml/v2", "test", "the referee of what our configuration takes"},
 	{"github.com/cavaliergopher/cpio", "internal/boot", "initramfs are newc cpio archives"},

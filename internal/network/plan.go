@@ -69,14 +69,16 @@ func Make(f *Facts, method string) (*Plan, error) {
 		return nil, fmt.Errorf("network method %q is none of %s, %s", method, Copy, DHCP)
 	}
 	p := &planner{facts: f, plan: &Plan{Method: method}}
-	var errs []error
+	var why []string
 	for _, r := range f.Routes {
 		if err := p.route(r); err != nil {
-			errs = append(errs, fmt.Errorf("to %s: %w", r.To, err))
+			why = append(why, fmt.Sprintf("to %s: %v", r.To, err))
 		}
 	}
-	if len(p.plan.Routes) == 0 {
-		return nil, errors.Join(append(errs, ErrNoRoute)...)
+	if len(p.plan.Routes) == 0 && len(why) > 0 {
+		return nil, fmt.Errorf("%w: %s", ErrNoRoute, strings.Join(why, "; "))
+	} else if len(p.plan.Routes) == 0 {
+		return nil, ErrNoRoute
 	}
 	return p.plan, nil
 }

@@ -18,6 +18,10 @@ import (
 	"github.com/vishvananda/netns"
 )
 
+// inGuest says where a test runs that is skipped here. That one fails if anything is
+// skipped there.
+const inGuest = "TestNetworkInGuest in e2e runs this test on a kernel that can, as root"
+
 // lan makes a network namespace with one end of a cable that is only in it, for
 // the calling goroutine, and returns the cable's ends: the near one has the
 // hardware address 52:54:00:00:00:02, the far one lies open in the same
@@ -29,7 +33,7 @@ func lan(t *testing.T) (near, far netlink.Link) {
 	ns, err := netns.New()
 	if err != nil {
 		if errors.Is(err, os.ErrPermission) {
-			t.Skipf("only root can make a network namespace: %v", err)
+			t.Skipf("only root can make a network namespace: %v; %s", err, inGuest)
 		}
 		t.Fatal(err)
 	}
@@ -84,7 +88,7 @@ func testUpCopy(t *testing.T, top string) {
 		}}
 	text, err := up4(t, p, 100*time.Millisecond)
 	if errors.Is(err, syscall.EOPNOTSUPP) {
-		t.Skipf("this kernel has no VLANs: %v", err)
+		t.Skipf("this kernel has no VLANs: %v; %s", err, inGuest)
 	}
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "carrier") {
 		t.Errorf("without a carrier: %q, %v; want an error that says so", text, err)
@@ -181,7 +185,7 @@ func TestUpBondOfLate(t *testing.T) {
 		Routes:    []Route{{To: netip.MustParseAddr("10.0.0.9"), Link: "bond0"}}}
 	if _, err := up4(t, p, 20*time.Second); err != nil {
 		if errors.Is(err, syscall.EOPNOTSUPP) {
-			t.Skipf("this kernel has no bonds: %v", err)
+			t.Skipf("this kernel has no bonds: %v; %s", err, inGuest)
 		}
 		t.Fatal(err)
 	}

@@ -173,6 +173,9 @@ func TerminalWidth(f *os.File) (columns int, ok bool) {
 	if err != nil {
 		return 0, false
 	}
+	if ws.Col == 0 {
+		return 80, true // a serial line does not say
+	}
 	return int(ws.Col), true
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -80,8 +81,10 @@ const maxKey = 64 << 10
 func ReadKey(file string) ([]byte, error) {
 	create := "make one of its own: panicroom target key " + file
 	info, err := os.Stat(file)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ui.Hint(fmt.Errorf("private key: %w", err), create)
+	} else if err != nil {
+		return nil, fmt.Errorf("private key: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, ui.Hint(fmt.Errorf("private key %s can be read by others (mode %04o)", file, info.Mode().Perm()), "chmod 600 "+file)
