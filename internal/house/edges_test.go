@@ -154,6 +154,7 @@ var edges = []struct{ from, to, because string }{
 	{"crashenv", "target/partition", "crash half writes the dump to a partition"},
 
 	{"internal/network", "internal/sys", "its error where there is no netlink"},
+	{"internal/network", "internal/ui", "hints in errors"},
 	{"target/sshdir", "target", "implements one"},
 	{"target/sshdir", "internal/ui", "hints of what to do about keys"},
 	{"target/partition", "target", "implements one; what it has is unpacked into another"},
