@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"path"
@@ -106,11 +105,6 @@ func Build(ctx context.Context, opts Options) (*Environment, error) {
 	}
 	if opts.Config == nil {
 		opts.Config = findConfig(opts.Root, opts.Modules, opts.Release)
-	}
-	if opts.Lookup == nil {
-		opts.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		}
 	}
 	if opts.Table == nil {
 		opts.Table = sys.MapperTable

@@ -338,9 +338,29 @@ func TestMountOptions(t *testing.T) {
 		{device.Mount{Type: "xfs", SuperOptions: "rw,attr2"}, ""},
 		{device.Mount{Type: "btrfs", SuperOptions: "rw,subvolid=256,subvol=/@"}, "subvolid=5"},
 		{device.Mount{Type: "vfat", SuperOptions: "rw,codepage=437,iocharset=ascii"}, "codepage=437,iocharset=ascii"},
+		{device.Mount{Type: "vfat", SuperOptions: "rw,fmask=0022,dmask=0022,codepage=437,iocharset=ascii,shortname=mixed,utf8,errors=remount-ro"}, "codepage=437,iocharset=ascii,utf8"},
 	} {
 		if got := mountOptions(&c.m); got != c.want {
 			t.Errorf("mountOptions(%s) = %q; want %q", c.m.Type, got, c.want)
+		}
+	}
+}
+
+func TestOthersRead(t *testing.T) {
+	for _, c := range []struct {
+		kind, options string
+		want          bool
+	}{
+		{"vfat", "rw,fmask=0022,dmask=0022", true},
+		{"vfat", "rw,fmask=0077,dmask=0077", false},
+		{"vfat", "rw,fmask=0133", true},
+		{"vfat", "rw,fmask=0137", true}, // the group
+		{"vfat", "rw,fmask=0177", false},
+		{"vfat", "rw", true},
+		{"ext4", "rw", false},
+	} {
+		if _, got := othersRead(&device.Mount{Type: c.kind, SuperOptions: c.options}); got != c.want {
+			t.Errorf("othersRead(%s %s) = %v; want %v", c.kind, c.options, got, c.want)
 		}
 	}
 }

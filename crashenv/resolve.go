@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/panicroom-kdump/panicroom/internal/boot"
@@ -163,7 +164,23 @@ func (b *builder) directory(name string) (*Target, []string, error) {
 		names = append(names, b.filesystemModule(m)...)
 	}
 	t.UUID = filesystem.UUID
+	if mask, ok := othersRead(mount); ok {
+		b.env.Missing = append(b.env.Missing, fmt.Sprintf("%s has no owners and modes: by the options of %s (fmask=%s) others can read dumps there; mount it with umask=0077", mount.Type, mount.Point, mask))
+	}
 	return t, names, nil
+}
+
+// othersRead tells whether files of a filesystem that has no modes can be read by
+// others than root, by the mask that it is mounted with in the healthy system.
+func othersRead(m *device.Mount) (mask string, ok bool) {
+	if m.Type != "vfat" && m.Type != "msdos" {
+		return "", false
+	}
+	mask, _ = m.Option("fmask")
+	if bits, err := strconv.ParseUint(mask, 8, 32); err == nil && bits&0o044 == 0o044 {
+		return mask, false
+	}
+	return mask, true
 }
 
 // under are the block devices that have drivers: a device itself, or those that
@@ -229,6 +246,10 @@ func mountOptions(m *device.Mount) string {
 			if v, ok := m.Option(name); ok {
 				options = append(options, name+"="+v)
 			}
+		}
+		// How the names on the way to the directory are written.
+		if _, ok := m.Option("utf8"); ok {
+			options = append(options, "utf8")
 		}
 		return strings.Join(options, ",")
 	}
@@ -328,7 +349,7 @@ func (b *builder) nfs(ctx context.Context, c config.Target) (*Target, []string, 
 // way finds out how to get to a host: its addresses, what the network has to be
 // for that, and the modules of the network devices.
 func (b *builder) way(ctx context.Context, host string) ([]netip.Addr, *network.Plan, []string, error) {
-	addresses, err := b.addresses(ctx, host)
+	addresses, err := network.Resolve(ctx, host, b.Lookup)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -363,26 +384,4 @@ func (b *builder) way(ctx context.Context, host string) ([]netip.Addr, *network.
 		}
 	}
 	return addresses, plan, names, nil
-}
-
-// addresses of a host, each once.
-func (b *builder) addresses(ctx context.Context, host string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{a.Unmap()}, nil
-	}
-	found, err := b.Lookup(ctx, host)
-	if err != nil {
-		return nil, ui.Hint(fmt.Errorf("no address of %s is known: %w", host, err),
-			"the panic kernel asks no name server: make the name known here, or write the address instead of it")
-	}
-	var all []netip.Addr
-	for _, a := range found {
-		if a = a.Unmap().WithZone(""); !slices.Contains(all, a) && len(all) < maxAddresses {
-			all = append(all, a)
-		}
-	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("%s has no address", host)
-	}
-	return all, nil
 }

@@ -13,7 +13,6 @@ import (
 	"path"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/panicroom-kdump/panicroom/capture"
@@ -254,10 +253,6 @@ func (s *saver) openPhase(ctx context.Context) (string, error) {
 		s.Name = crashName(s.m.Crash, time.Now())
 	}
 	s.crash, err = s.Target.Begin(ctx, s.Name)
-	if plain := strings.ReplaceAll(s.Name, ":", "-"); errors.Is(err, syscall.EINVAL) && plain != s.Name {
-		// vfat and its like take no colons.
-		s.crash, err = s.Target.Begin(ctx, plain)
-	}
 	if err != nil {
 		return "", err
 	}

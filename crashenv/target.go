@@ -66,12 +66,8 @@ type Export struct {
 	Dir       string       `json:"dir"`
 }
 
-const (
-	// maxTargets is more than anybody has, and each costs time.
-	maxTargets = 16
-	// maxAddresses of a host are tried.
-	maxAddresses = 4
-)
+// maxTargets is more than anybody has, and each costs time.
+const maxTargets = 16
 
 // String is the target with what it is known by in the panic room.
 func (t *Target) String() string {

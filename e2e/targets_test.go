@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -190,6 +191,39 @@ func startLine(t *testing.T, to int, after int64) *lab.Line {
 
 func place(port int, dir string) string { return fmt.Sprintf("root@%s:%d:%s", lab.Host, port, dir) }
 
+// statusSteps have a guest ask the targets of a configuration.
+func statusSteps(tables ...string) []script.Step {
+	text := "[[target]]\n" + strings.Join(tables, "\n[[target]]\n") + "\n"
+	return []script.Step{
+		{Name: "configuration", Write: &script.Write{Path: "/etc/panicroom.toml", Data: []byte(text)}},
+		named("status", lab.Run("panicroom", "status", "--json")),
+	}
+}
+
+// asked is what status says of a target.
+type asked struct {
+	Asked   bool   `json:"asked"`
+	Usable  bool   `json:"usable"`
+	Free    uint64 `json:"free"`
+	Waiting int    `json:"waiting"`
+	Error   string `json:"error"`
+}
+
+// targetsOf is what [statusSteps] have found.
+func targetsOf(t *testing.T, o *lab.Outcome) []asked {
+	t.Helper()
+	var answer struct {
+		Armed   bool    `json:"armed"`
+		Targets []asked `json:"targets"`
+	}
+	r, _ := o.Step("status")
+	if err := json.Unmarshal([]byte(r.Stdout), &answer); err != nil || r.Exit != 0 || !answer.Armed {
+		t.Fatalf("status: exit %d, %v\n%s%s", r.Exit, err, r.Stdout, r.Stderr)
+	}
+	t.Logf("status took %v: %+v", r.Took, answer.Targets)
+	return answer.Targets
+}
+
 // A dump goes to OpenSSH's server, with the addresses of the dead machine, and is
 // as good as one on a disk.
 func TestTargetSSH(t *testing.T) {
@@ -197,9 +231,13 @@ func TestTargetSSH(t *testing.T) {
 	server := startSSH(t)
 	dir := filepath.Join(t.TempDir(), "srv", "crash")
 	to := place(server.Port, dir)
-	steps := append(sshFiles(server, lab.KnownHost(lab.Host, server.Port, server.HostKey)), network(), loadTo([]string{"ssh:" + to, lab.CrashDir}, "--test-raw"), crashStep(0))
-	o := run(t, remote(t, "target-ssh", &lab.Disk{SizeMiB: 64}, steps...))
+	steps := append(sshFiles(server, lab.KnownHost(lab.Host, server.Port, server.HostKey)), network(), loadTo([]string{"ssh:" + to, lab.CrashDir}, "--test-raw"))
+	steps = append(steps, statusSteps(fmt.Sprintf("ssh = %q", to), fmt.Sprintf("ssh = %q", place(9, dir)), fmt.Sprintf("dir = %q", lab.CrashDir))...)
+	o := run(t, remote(t, "target-ssh", &lab.Disk{SizeMiB: 64}, append(steps, crashStep(0))...))
 	ends(t, o)
+	if a := targetsOf(t, o); len(a) != 3 || !a[0].Usable || a[0].Free == 0 || a[1].Usable || a[1].Error == "" || !a[2].Usable {
+		t.Errorf("status: %+v; want the first and the last usable", a)
+	}
 	s := onlyCrash(t, o, dir)
 	if len(s.manifest.Attempts) > 0 || !strings.HasPrefix(s.manifest.Path, to+"/") {
 		t.Errorf("path %s, attempts %+v", s.manifest.Path, s.manifest.Attempts)
@@ -287,12 +325,17 @@ func TestTargetNFS(t *testing.T) {
 	dir, full := tmpfs(t, 1024), tmpfs(t, 4)
 	startNFS(t, map[string]string{"/crash": dir, "/full": full})
 	none, small, right := lab.Host+":/none", lab.Host+":/full", lab.Host+":/crash"
-	sc := remote(t, "target-nfs", &lab.Disk{SizeMiB: 64}, network(), loadTo([]string{"nfs:" + none, "nfs:" + small, "nfs:" + right, lab.CrashDir}, "--test-raw"), crashStep(0))
+	steps := []script.Step{network(), loadTo([]string{"nfs:" + none, "nfs:" + small, "nfs:" + right, lab.CrashDir}, "--test-raw")}
+	steps = append(steps, statusSteps(fmt.Sprintf("nfs = %q", none), fmt.Sprintf("nfs = %q", right))...)
+	sc := remote(t, "target-nfs", &lab.Disk{SizeMiB: 64}, append(steps, crashStep(0))...)
 	sc.Beside = []string{"nfs", "nfsv4"}
 	o := run(t, sc)
 	ends(t, o)
 	s := onlyCrash(t, o, dir)
 	attempted(t, o, s.manifest, [][3]string{{none, "target", "no such file"}, {small, "dump", "no space left"}})
+	if a := targetsOf(t, o); len(a) != 2 || a[0].Usable || !strings.Contains(a[0].Error, "does not exist") || !a[1].Usable || a[1].Free == 0 {
+		t.Errorf("status: %+v; want the second usable", a)
+	}
 	judge(t, s, false)
 	if t.Failed() {
 		t.Log(o.Story())

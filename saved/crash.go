@@ -251,9 +251,13 @@ func parse(name string, text, rep []byte) (Crash, error) {
 }
 
 // named tells whether a directory has the name of a crash; a number behind it tells
-// the crash from another of the same name (target.Target.Begin).
+// the crash from another of the same name, and some filesystems take no colons
+// (target.Target.Begin).
 func named(base, name string) bool {
 	number, ok := strings.CutPrefix(base, name)
+	if !ok {
+		number, ok = strings.CutPrefix(base, target.WithoutColons(name))
+	}
 	return ok && name != "" && (number == "" || number[0] == '.' && len(number) > 1 && strings.Trim(number[1:], "0123456789") == "")
 }
 

@@ -141,6 +141,11 @@ func TestNamed(t *testing.T) {
 			t.Errorf("named(%q) = %v; want %v", base, got, want)
 		}
 	}
+	for base, want := range map[string]bool{"12-00": true, "12-00.2": true, "12:00": true, "12_00": false} {
+		if got := named(base, "12:00"); got != want {
+			t.Errorf("named(%q, 12:00) = %v; want %v", base, got, want)
+		}
+	}
 	if named(".2", "") {
 		t.Error("a crash without a name is ours")
 	}

@@ -59,18 +59,6 @@ type Facts struct {
 	Now   time.Time
 }
 
-// Target is what a look at a target has shown.
-type Target struct {
-	config.Target
-	Free uint64 // bytes that may be written; unknown is false then
-	// Known tells that Free is.
-	Known bool
-	// Err is why the target cannot be used now.
-	Err error
-	// Note is what else is to be said, such as that it was not asked.
-	Note string
-}
-
 // Check looks at each link.
 func Check(f *Facts) []Link {
 	var all []Link

@@ -40,7 +40,7 @@ func healthy() *Facts {
 		Load: &load.Status{Reserved: 128 << 20, Loaded: true, LoadsLeft: host.Unlimited, Plan: &load.Plan{
 			Kernel: load.KernelInfo{Path: "/boot/vmlinux", Banner: "Linux version 6.12", Modified: built}, Loaded: now.Add(-time.Hour)},
 			Held: []load.Held{{Name: "kernel", State: load.Intact}, {Name: "initramfs", State: load.Intact}}},
-		Targets: []Target{{Target: conf.Targets[0], Free: 4 << 30, Known: true}},
+		Targets: []Target{{Target: conf.Targets[0], Asked: true, Free: 4 << 30, Known: true}},
 		Units:   map[string]setup.Unit{setup.Service: {Active: "active"}, setup.ReloadService: {Active: "inactive"}, setup.AfterService: {Active: "active"}},
 		Crashes: []saved.Crash{{Path: "/var/crash/a", Complete: true, Time: now, Title: "Kernel panic"}},
 	}
@@ -104,8 +104,14 @@ func TestFaults(t *testing.T) {
 		{"the disk is small", func(f *Facts) { f.Targets[0].Free = 100 << 20 }, "target", Warning, "100 MiB free"},
 		{"no target", func(f *Facts) { f.Targets[0].Err = errors.New("no route") }, "target", Broken, "no route"},
 		{"one of two targets", func(f *Facts) {
-			f.Targets = append(f.Targets, Target{Target: other, Err: errors.New("no route")})
+			f.Targets = append(f.Targets, Target{Target: other, Asked: true, Err: errors.New("no route")})
 		}, "target", Warning, "nfs server:/crash: no route"},
+		{"crashes wait", func(f *Facts) {
+			f.Targets[0].Target, f.Targets[0].Waiting, f.Targets[0].Device = config.Target{Partition: "LABEL=room"}, 2, "/dev/vdb1"
+		}, "target", Warning, "partition LABEL=room: 4 GiB free"},
+		{"another machine is full", func(f *Facts) {
+			f.Targets[0].Target, f.Targets[0].Free = config.Target{SSH: "dump@store:/srv"}, 1<<20
+		}, "target", Broken, "ssh dump@store:/srv is full"},
 		{"an oops is no panic", file("proc/sys/kernel/panic_on_oops", &fstest.MapFile{Data: []byte("0\n")}), "sysctl", Warning, "kernel.panic_on_oops is 0"},
 		{"not enabled", file("etc/systemd/system/sysinit.target.wants/panicroom.service", nil), "service", Warning, "not enabled"},
 		{"after is not enabled", file("etc/systemd/system/multi-user.target.wants/panicroom-after.service", nil), "service", Warning, "not enabled"},
@@ -156,17 +162,6 @@ func TestEstimate(t *testing.T) {
 	}
 }
 
-func TestLook(t *testing.T) {
-	dir := t.TempDir()
-	got := Look([]config.Target{{Dir: filepath.Join(dir, "not/yet")}, {NFS: "server:/x"}})
-	if !got[0].Known || got[0].Free == 0 || got[0].Err != nil {
-		t.Errorf("%+v; want the room of the directory above", got[0])
-	}
-	if got[1].Known || got[1].Note == "" {
-		t.Errorf("%+v; want a note that it was not asked", got[1])
-	}
-}
-
 const wantMetrics = `# HELP panicroom_armed 1 if a panic now would leave a whole dump.
 # TYPE panicroom_armed gauge
 panicroom_armed 0
@@ -196,6 +191,10 @@ panicroom_crashes 1
 # HELP panicroom_last_crash_timestamp_seconds When the last saved crash happened.
 # TYPE panicroom_last_crash_timestamp_seconds gauge
 panicroom_last_crash_timestamp_seconds 1795608000
+# HELP panicroom_target_usable 1 if a target can be reached and written to; those that were not asked are left out.
+# TYPE panicroom_target_usable gauge
+panicroom_target_usable{target="dir /a\"b\\c"} 1
+panicroom_target_usable{target="nfs server:/b"} 0
 # HELP panicroom_target_free_bytes Room of targets, where it is known.
 # TYPE panicroom_target_free_bytes gauge
 panicroom_target_free_bytes{target="dir /a\"b\\c"} 1024
@@ -204,6 +203,7 @@ panicroom_target_free_bytes{target="dir /a\"b\\c"} 1024
 func TestTextfile(t *testing.T) {
 	f := healthy()
 	f.Targets[0].Dir, f.Targets[0].Free = `/a"b\c`, 1024
+	f.Targets = append(f.Targets, Target{Target: config.Target{NFS: "server:/b"}, Asked: true, Err: errors.New("no route")})
 	name := filepath.Join(t.TempDir(), "panicroom.prom")
 	if err := WriteTextfile(name, f, Check(f)); err != nil {
 		t.Fatal(err)
@@ -214,6 +214,11 @@ func TestTextfile(t *testing.T) {
 	}
 	if diff := cmp.Diff(wantMetrics, string(got)); diff != "" {
 		t.Error(diff)
+	}
+	// Of a target that was not asked nothing is known.
+	f.Targets = append(f.Targets, Target{Target: config.Target{SSH: "server:/b"}, Note: "not asked"})
+	if got := string(Textfile(f, Check(f))); strings.Contains(got, `"ssh server:/b"`) {
+		t.Error(got)
 	}
 	info, err := os.Stat(name)
 	entries, derr := os.ReadDir(filepath.Dir(name))

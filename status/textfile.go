@@ -49,6 +49,12 @@ func Textfile(f *Facts, links []Link) []byte {
 		gauge("panicroom_last_crash_timestamp_seconds", "When the last saved crash happened.", f.Crashes[n-1].Time.Unix())
 	}
 	if len(f.Targets) > 0 {
+		gauge("panicroom_target_usable", "1 if a target can be reached and written to; those that were not asked are left out.", nil)
+		for _, t := range f.Targets {
+			if t.Asked {
+				fmt.Fprintf(&b, "panicroom_target_usable{target=\"%s\"} %d\n", label(t.String()), map[bool]int{true: 1}[t.Err == nil])
+			}
+		}
 		gauge("panicroom_target_free_bytes", "Room of targets, where it is known.", nil)
 		for _, t := range f.Targets {
 			if t.Known {

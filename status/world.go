@@ -27,22 +27,7 @@ func targets(f *Facts) []Link {
 	var all []Link
 	usable := 0
 	for _, t := range f.Targets {
-		l := Link{Name: "target", State: OK, Says: t.String()}
-		switch {
-		case t.Err != nil:
-			l.State, l.Says, l.Remedy = Broken, fmt.Sprintf("%s: %v", t.String(), t.Err), ui.Hints(t.Err)
-		case t.Known && t.Free < smallest:
-			l.State, l.Says = Broken, fmt.Sprintf("%s is full: %s free", t.String(), ui.Bytes(t.Free))
-			l.Remedy = remedy("panicroom list shows what is saved there; remove some, or set keep.free in " + config.File)
-		case t.Known && t.Free < need:
-			l.State = Warning
-			l.Says = fmt.Sprintf("%s: %s free; a dump now has up to %s before it is compressed", t.String(), ui.Bytes(t.Free), ui.Bytes(need))
-			l.Remedy = remedy("make room, or set a smaller dump.level in " + config.File)
-		case t.Known:
-			l.Says = fmt.Sprintf("%s: %s free; a dump now has up to %s before it is compressed", t.String(), ui.Bytes(t.Free), ui.Bytes(need))
-		case t.Note != "":
-			l.Says += ": " + t.Note
-		}
+		l := t.link(need)
 		if l.State != Broken {
 			usable++
 		}
@@ -56,6 +41,46 @@ func targets(f *Facts) []Link {
 		}
 	}
 	return all
+}
+
+// link is what a look at a target says.
+func (t *Target) link(need uint64) Link {
+	l := Link{Name: "target", State: OK, Says: t.String()}
+	full := t.Known && t.Free < smallest
+	switch {
+	case t.Err != nil:
+		l.State, l.Says, l.Remedy = Broken, fmt.Sprintf("%s: %v", t.String(), t.Err), ui.Hints(t.Err)
+		return l
+	case full:
+		l.State, l.Says = Broken, fmt.Sprintf("%s is full: %s free", t.String(), ui.Bytes(t.Free))
+		l.Remedy = t.makeRoom()
+	case t.Known && t.Free < need:
+		l.State, l.Says = Warning, t.String()+": "+t.room(need)
+		l.Remedy = remedy("make room, or set a smaller dump.level in " + config.File)
+	case t.Known:
+		l.Says += ": " + t.room(need)
+	}
+	if t.Waiting > 0 {
+		if l.State == OK {
+			l.State = Warning
+		}
+		l.More = append(l.More, fmt.Sprintf("%d crashes wait on it to be unpacked", t.Waiting))
+		l.Remedy = remedy("panicroom target unpack " + t.Device)
+	}
+	if t.Note != "" && !t.Known {
+		l.Says += ": " + t.Note
+	} else if t.Note != "" {
+		l.More = append(l.More, t.Note)
+	}
+	return l
+}
+
+// makeRoom is what can be done about a target that is full.
+func (t *Target) makeRoom() []string {
+	if t.Kind() == config.KindDir {
+		return remedy("panicroom list shows what is saved there; remove some, or set keep.free in " + config.File)
+	}
+	return remedy("remove old crashes there")
 }
 
 // Estimate is how many bytes of memory a dump of a level has now, before compression,

@@ -65,28 +65,60 @@ func (d *Directory) Name() string { return d.name }
 // Close gives the directory back. Crashes begun in it must be finished.
 func (d *Directory) Close() error { return d.root.Close() }
 
-// Free is the free space of the filesystem; that reserved for root counts for
-// root only.
+// Free is the free space of the filesystem, as far as one file can have it; that
+// reserved for root counts for root only.
 func (d *Directory) Free() (uint64, error) {
 	info, err := sys.StatFS(d.path)
 	if err != nil {
 		return 0, err
 	}
-	if os.Geteuid() != 0 {
-		return info.Available, nil
-	}
-	return info.Free - min(info.Free, keptBack(info)), nil
+	return room(info, os.Geteuid() == 0), nil
 }
 
-// keptBack is free space that nobody gets, root neither: ext4 keeps clusters
-// for its own metadata (ext4_calculate_resv_clusters, fs/ext4/super.c, Linux
-// 7.2: a fiftieth, at most 4096).
-func keptBack(info sys.FSInfo) uint64 {
-	const ext4Magic = 0xef53
-	if info.Magic != ext4Magic {
-		return 0
+// RoomFor is what a dump can have in a directory, or in the one that it would be
+// made in, when root writes it.
+func RoomFor(dir string) (uint64, error) {
+	for {
+		_, err := os.Stat(dir)
+		if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
+			dir = filepath.Dir(dir)
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		info, err := sys.StatFS(dir)
+		return room(info, true), err
 	}
-	return min(info.Total/50, 4096*info.Block)
+}
+
+// Magic numbers of statfs(2), include/uapi/linux/magic.h.
+const (
+	ext4Magic = 0xef53
+	fatMagic  = 0x4d44
+)
+
+// room is what one file can have.
+func room(info sys.FSInfo, root bool) uint64 {
+	switch {
+	case !root:
+		return largest(info, info.Available)
+	case info.Magic == ext4Magic:
+		// Nobody gets these, root neither: ext4 keeps clusters for its own
+		// metadata (ext4_calculate_resv_clusters, fs/ext4/super.c, Linux 7.2: a
+		// fiftieth, at most 4096).
+		kept := min(info.Total/50, 4096*info.Block)
+		return info.Free - min(info.Free, kept)
+	}
+	return largest(info, info.Free)
+}
+
+// largest is the size of the largest file in so much free space.
+func largest(info sys.FSInfo, free uint64) uint64 {
+	if info.Magic == fatMagic {
+		return min(free, 1<<32-1) // 32 bits have the size of a file
+	}
+	return free
 }
 
 // maxSame bounds the numbers tried when the name of a crash is taken.
@@ -94,6 +126,14 @@ const maxSame = 1000
 
 // Begin makes the directory NAME-incomplete.
 func (d *Directory) Begin(ctx context.Context, name string) (Crash, error) {
+	c, err := d.begin(ctx, name)
+	if plain := WithoutColons(name); errors.Is(err, syscall.EINVAL) && plain != name {
+		return d.begin(ctx, plain)
+	}
+	return c, err
+}
+
+func (d *Directory) begin(ctx context.Context, name string) (Crash, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
@@ -148,7 +188,7 @@ func (d *Directory) explain(err error, file string, offset int64, length int) er
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
+	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG):
 		free, _ := d.Free()
 		return &NoSpaceError{Target: d.name, File: file, Offset: offset, Length: length, Free: free, Err: err}
 	case errors.Is(err, syscall.EROFS):

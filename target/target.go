@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 )
@@ -40,7 +41,8 @@ type Target interface {
 	Name() string
 	// Begin makes an empty, incomplete crash. If the target already has a crash
 	// of that name, complete or not, the new one gets a number: NAME.2 and so
-	// on; nothing saved before is touched. ctx bounds Begin itself. Errors wrap
+	// on; nothing saved before is touched. Where no name may have colons, see
+	// [WithoutColons], it gets hyphens. ctx bounds Begin itself. Errors wrap
 	// ErrName, ErrNoSpace or ErrReadOnly where they are the cause.
 	Begin(ctx context.Context, name string) (Crash, error)
 	// Free is how many bytes the target takes at most, as far as it knows.
@@ -124,6 +126,9 @@ func (e *NoSpaceError) Unwrap() []error {
 
 // Hints says what to do.
 func (e *NoSpaceError) Hints() []string {
+	if errors.Is(e.Err, syscall.EFBIG) {
+		return []string{"choose a filesystem with larger files for " + e.Target + ", or save less (level)"}
+	}
 	return []string{"remove old crashes from " + e.Target + ", or choose a larger target"}
 }
 
@@ -148,6 +153,10 @@ func (e *ReadOnlyError) Unwrap() []error {
 func (e *ReadOnlyError) Hints() []string {
 	return []string{"check that the disk of " + e.Target + " is not write-protected and that its filesystem is healthy (dmesg, fsck)"}
 }
+
+// WithoutColons is the name of a crash on filesystems that take no colons in names,
+// vfat among them.
+func WithoutColons(name string) string { return strings.ReplaceAll(name, ":", "-") }
 
 // maxName leaves room for a number and the suffix within the 255 bytes that
 // filesystems allow.

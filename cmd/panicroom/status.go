@@ -12,6 +12,7 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/internal/config"
 	"github.com/panicroom-kdump/panicroom/internal/host"
+	"github.com/panicroom-kdump/panicroom/internal/sys"
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/load"
 	"github.com/panicroom-kdump/panicroom/saved"
@@ -33,6 +34,9 @@ each: ok, warning or broken, with the remedy.
 Among them: is the machine still the one that the panic kernel was loaded for,
 and has the reserved memory still every byte of it? The running kernel can write
 there, and nothing else would notice before the crash.
+
+Every target is asked, other machines as the panic kernel would, with the same
+keys; nothing stays there. That takes ten seconds at most, whatever hangs.
 
 The exit code is 0 if no link is broken, and 8 if a panic now would not leave a
 whole dump; docs/exit-codes.md has the others. --textfile writes the same for
@@ -87,7 +91,7 @@ func (c *command) statusFacts(ctx context.Context, configured func() (*config.Co
 		f.Needed, _, f.NeededErr = c.needed(ctx, configured)
 	}
 	if f.Config != nil {
-		f.Targets = status.Look(f.Config.Targets)
+		f.Targets = status.Look(ctx, f.Config.Targets, c.waiting)
 		for _, dir := range f.Config.Directories() {
 			crashes, err := saved.List(dir)
 			f.Crashes = append(f.Crashes, crashes...)
@@ -98,16 +102,26 @@ func (c *command) statusFacts(ctx context.Context, configured func() (*config.Co
 	return f, nil
 }
 
+// waiting tells a person at a terminal why nothing happens.
+func (c *command) waiting(targets string) {
+	if f, ok := c.stderr.(*os.File); ok {
+		if _, ok := sys.TerminalWidth(f); ok {
+			fmt.Fprintf(c.stderr, "waiting for %s\n", targets)
+		}
+	}
+}
+
 func (c *command) status(f *status.Facts, links []status.Link) error {
 	broken := status.Worst(links) == status.Broken
 	if c.json {
 		enc := json.NewEncoder(c.stdout)
 		enc.SetIndent("", "  ")
 		if err := enc.Encode(struct {
-			Armed bool          `json:"armed"`
-			Links []status.Link `json:"links"`
+			Armed   bool            `json:"armed"`
+			Links   []status.Link   `json:"links"`
+			Targets []status.Target `json:"targets"`
 			*load.Status
-		}{!broken, links, f.Load}); err != nil {
+		}{!broken, links, append([]status.Target{}, f.Targets...), f.Load}); err != nil {
 			return err
 		}
 	} else {

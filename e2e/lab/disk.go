@@ -14,8 +14,8 @@ import (
 // Disk is a filesystem in an image file; nothing here needs root.
 type Disk struct {
 	SizeMiB int
-	// Type is ext4, which "" is too, xfs, btrfs or f2fs. What is on the others is
-	// only seen by a guest: [Outcome.Files] and Files are of ext4.
+	// Type is ext4, which "" is too, xfs, btrfs, f2fs or vfat. What is on the others
+	// is only seen by a guest: [Outcome.Files] and Files are of ext4.
 	Type     string
 	Serial   string // how the guest finds it
 	ReadOnly bool   // the disk itself refuses to be written
@@ -36,6 +36,17 @@ var makers = map[string]struct {
 	"xfs":   {"mkfs.xfs", "xfsprogs", []string{"-q"}},
 	"btrfs": {"mkfs.btrfs", "btrfs-progs", []string{"-q"}},
 	"f2fs":  {"mkfs.f2fs", "f2fs-tools", []string{"-q"}},
+	"vfat":  {"mkfs.vfat", "dosfstools", []string{"-F", "32"}},
+}
+
+// FilesystemModules are the modules that a kernel needs to mount a filesystem.
+// Debian's kernels have vfat's character sets as modules, and mount asks for those of
+// the configuration (CONFIG_FAT_DEFAULT_CODEPAGE and _IOCHARSET).
+func FilesystemModules(kind string) []string {
+	if kind == "vfat" {
+		return []string{"nls_cp437", "nls_ascii", "vfat"}
+	}
+	return []string{kind}
 }
 
 // filesystem is Type with its default.

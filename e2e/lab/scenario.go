@@ -322,7 +322,7 @@ func (s *Scenario) modules(root *initramfs) ([]string, error) {
 	}
 	names := []string{"virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "ext4"}
 	if s.Disk != nil && s.Disk.filesystem() != "ext4" {
-		names = append(names, s.Disk.filesystem())
+		names = append(names, FilesystemModules(s.Disk.filesystem())...)
 	}
 	return put(append(names, s.Modules...))
 }

@@ -121,12 +121,25 @@ const NFSPort = 2049
 // StartNFS starts an NFS server that exports directories under names like /crash,
 // with its files in dir. Only root can.
 func StartNFS(ctx context.Context, dir string, exports map[string]string) (*Server, error) {
+	return startNFS(ctx, NFSPort, dir, exports)
+}
+
+// StartNFSAnywhere is StartNFS at a port that nobody else has.
+func StartNFSAnywhere(ctx context.Context, dir string, exports map[string]string) (*Server, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	return startNFS(ctx, port, dir, exports)
+}
+
+func startNFS(ctx context.Context, port int, dir string, exports map[string]string) (*Server, error) {
 	ganesha, err := program("ganesha.nfsd", "nfs-ganesha")
 	if err != nil {
 		return nil, err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "NFS_CORE_PARAM { NFS_Port = %d; Protocols = 4; Bind_addr = 127.0.0.1; Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false; }\n", NFSPort)
+	fmt.Fprintf(&b, "NFS_CORE_PARAM { NFS_Port = %d; Protocols = 4; Bind_addr = 127.0.0.1; Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false; }\n", port)
 	b.WriteString("NFSv4 { Graceless = true; RecoveryRoot = \"" + dir + "\"; }\n")
 	n := 0
 	for name, path := range exports {
@@ -137,7 +150,7 @@ func StartNFS(ctx context.Context, dir string, exports map[string]string) (*Serv
 	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
 		return nil, err
 	}
-	return startServer(ctx, NFSPort, ganesha, "-F", "-L", "/dev/stderr", "-N", "NIV_EVENT", "-f", file, "-p", filepath.Join(dir, "ganesha.pid"))
+	return startServer(ctx, port, ganesha, "-F", "-L", "/dev/stderr", "-N", "NIV_EVENT", "-f", file, "-p", filepath.Join(dir, "ganesha.pid"))
 }
 
 // startServer starts a program and waits until it listens.

@@ -223,12 +223,14 @@ kernel/core.ko:
 kernel/late.ko:
 kernel/weak.ko:
 kernel/wishful.ko:
+kernel/fs/f2fs/f2fs.ko:
+kernel/crypto/crc32_generic.ko:
 `)},
-		"modules.builtin": {Data: []byte("kernel/drivers/virtio/virtio.ko\n")},
+		"modules.builtin": {Data: []byte("kernel/drivers/virtio/virtio.ko\nkernel/lib/crc32.ko\n")},
 		"modules.softdep": {Data: []byte("# Soft dependencies\nsoftdep ext4 pre: crc32c nothing\n" +
-			"softdep core pre: host post: late\nsoftdep wishful pre: broken\n")},
+			"softdep core pre: host post: late\nsoftdep wishful pre: broken\nsoftdep f2fs pre: crc32\n")},
 		"modules.weakdep":         {Data: []byte("weakdep late weak\n")},
-		"modules.alias":           {Data: []byte("alias crc32c crc32c_generic\nalias virtio:d00000002v* virtio_blk\nalias fs-ext4 ext4\nalias lib-crc both\n")},
+		"modules.alias":           {Data: []byte("alias crc32c crc32c_generic\nalias crc32 crc32_generic\nalias virtio:d00000002v* virtio_blk\nalias fs-ext4 ext4\nalias lib-crc both\n")},
 		"modules.builtin.modinfo": {Data: []byte("virtio.license=GPL\x00virtio.alias=pci:v00001AF4d*\x00virtio.alias=lib-crc\x00")},
 		"kernel/c.ko":             {Data: []byte("module c")},
 	}
@@ -255,7 +257,8 @@ func TestClosure(t *testing.T) {
 		// What core wants before it needs core itself; late wants weak.
 		{[]string{"core"}, "core weak late host"},
 		{[]string{"host"}, "core weak late host"},
-		{[]string{"wishful"}, "wishful"}, // its wish is broken
+		{[]string{"wishful"}, "wishful"},         // its wish is broken
+		{[]string{"f2fs"}, "crc32_generic f2fs"}, // a library of that name is built in
 	} {
 		got, err := mods.Closure(c.names...)
 		if err != nil {

@@ -40,9 +40,10 @@ func (t *ModuleTree) resolve(name string) (names []string, known bool) {
 	if _, ok := t.modules[n]; ok {
 		return []string{n}, true
 	}
-	if t.builtin[n] {
-		return nil, true
-	}
+	// A name may be built in and an alias of a module as well, and modprobe takes
+	// the alias: to f2fs "crc32" means crc32_generic, while the library of that name
+	// is in the kernel (Debian's 6.12).
+	known = t.builtin[n]
 	for _, n := range t.ByAlias(name) {
 		if _, ok := t.modules[n]; ok {
 			names, known = append(names, n), true

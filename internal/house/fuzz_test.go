@@ -62,6 +62,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"signatures on disks", "internal/device", `^Holds$`, `^FuzzHolds$`},
 	{"answers of DHCP servers", "internal/network", `^parseLease$`, `^FuzzParseLease$`},
 	{"partitions for crashes", "target/partition", `^readTable$`, `^FuzzOpen$`},
+	{"answers of NFS servers", "target/nfs", `^parseCompound$`, `^FuzzAnswer$`},
 	{"what was told of crashes", "after", `^parseState$`, `^FuzzState$`},
 	{"saved crashes", "saved", `^List$`, `^FuzzParse$`},
 	{"manifests", "crashenv", `^Manifest$`, `^FuzzParseManifest$`},

@@ -347,8 +347,8 @@ func TestInit(t *testing.T) {
 	if _, err := tgt.Begin(t.Context(), "waiting"); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := Waiting(f); n != 1 || err != nil {
-		t.Errorf("Waiting = %d, %v; want 1", n, err)
+	if s, err := Look(path); s.Waiting != 1 || err != nil {
+		t.Errorf("Look = %+v, %v; want one crash waiting", s, err)
 	}
 	if _, err := Init(path); !errors.Is(err, ErrInUse) || !strings.Contains(fmt.Sprint(ui.Hints(err)), "target unpack") {
 		t.Errorf("Init over a crash: %v, %q; want ErrInUse", err, ui.Hints(err))

@@ -60,19 +60,6 @@ func Unpack(ctx context.Context, path, dir string) ([]string, error) {
 	return paths, errors.Join(errs...)
 }
 
-// Waiting tells how many crashes wait on a partition.
-func Waiting(r io.ReaderAt) (int, error) {
-	h, err := readHeader(r)
-	if err != nil {
-		return 0, err
-	}
-	t, _, err := newestTable(r, h)
-	if err != nil {
-		return 0, err
-	}
-	return len(t.Crashes), nil
-}
-
 func (t *Target) unpack(ctx context.Context, c *tableCrash, to target.Target) (at string, err error) {
 	into, err := to.Begin(ctx, c.Name)
 	if err != nil {

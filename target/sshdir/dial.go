@@ -59,19 +59,35 @@ func (e *HostKeyError) Hints() []string {
 // key is a private key as in a file. When ctx ends so does the connection, a
 // moment later: whoever has noticed may still write why.
 func Dial(ctx context.Context, s *Server, key []byte) (*Target, error) {
+	client, err := login(ctx, s, key, func(int) time.Duration { return connectLimit })
+	if err != nil {
+		return nil, err
+	}
+	t, err := newTarget(ctx, s, client, afterwards)
+	if err == nil {
+		if err = t.makeDir(); err != nil {
+			err = t.explain(err, "", 0, 0)
+			t.Close()
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// login connects to the first address that lets us in. limit is how long one may
+// take when so many are left, it among them.
+func login(ctx context.Context, s *Server, key []byte, limit func(left int) time.Duration) (*ssh.Client, error) {
 	config, err := s.config(key)
 	if err != nil {
 		return nil, err
 	}
 	var errs []error
-	for _, a := range s.Addresses {
-		client, err := connect(ctx, net.JoinHostPort(a.String(), strconv.Itoa(int(s.Port))), config)
+	for i, a := range s.Addresses {
+		client, err := connect(ctx, net.JoinHostPort(a.String(), strconv.Itoa(int(s.Port))), config, limit(len(s.Addresses)-i))
 		if err == nil {
-			t, err := newTarget(ctx, s, client)
-			if err != nil {
-				client.Close()
-			}
-			return t, err
+			return client, nil
 		}
 		if strings.Contains(err.Error(), "unable to authenticate") {
 			err = ui.Hint(err, "put this line into ~"+s.User+"/.ssh/authorized_keys of "+s.Host+": "+publicKey(key))
@@ -146,8 +162,8 @@ func ciphers() []string {
 }
 
 // connect logs in at one address.
-func connect(ctx context.Context, address string, config *ssh.ClientConfig) (*ssh.Client, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, connectLimit, fmt.Errorf("no answer within %s", connectLimit))
+func connect(ctx context.Context, address string, config *ssh.ClientConfig, limit time.Duration) (*ssh.Client, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit.Round(time.Second/10)))
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -174,8 +190,9 @@ func connect(ctx context.Context, address string, config *ssh.ClientConfig) (*ss
 // afterwards is how long the connection outlives its context, for last words.
 const afterwards = 10 * time.Second
 
-// newTarget opens the directory over a connection.
-func newTarget(ctx context.Context, s *Server, client *ssh.Client) (*Target, error) {
+// newTarget speaks SFTP over a connection, which it closes if it cannot, and when
+// its context has ended and so long has passed.
+func newTarget(ctx context.Context, s *Server, client *ssh.Client, afterwards time.Duration) (*Target, error) {
 	t := &Target{server: s, name: s.String(), ssh: client, writes: make(chan struct{}, writes), ended: make(chan struct{})}
 	t.stop = context.AfterFunc(ctx, func() {
 		select {
@@ -186,10 +203,7 @@ func newTarget(ctx context.Context, s *Server, client *ssh.Client) (*Target, err
 	})
 	go t.watch()
 	var err error
-	if t.sftp, err = sftp.NewClient(client, sftp.MaxPacket(packet), sftp.MaxConcurrentRequestsPerFile(requests), sftp.UseConcurrentWrites(true)); err == nil {
-		err = t.makeDir()
-	}
-	if err != nil {
+	if t.sftp, err = sftp.NewClient(client, sftp.MaxPacket(packet), sftp.MaxConcurrentRequestsPerFile(requests), sftp.UseConcurrentWrites(true)); err != nil {
 		err = t.explain(err, "", 0, 0)
 		t.Close()
 		return nil, err

@@ -67,19 +67,9 @@ func (t *Target) Free() (uint64, error) {
 // makeDir makes the directory and its parents, those that do not exist for
 // their owner only.
 func (t *Target) makeDir() error {
-	var missing []string
-	for dir := path.Clean(t.server.Dir); dir != "/" && dir != "."; dir = path.Dir(dir) {
-		info, err := t.sftp.Stat(dir)
-		if err == nil && !info.IsDir() {
-			return fmt.Errorf("%s: %s is not a directory", t.name, dir)
-		}
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		missing = append(missing, dir)
+	_, missing, err := t.nearest()
+	if err != nil {
+		return err
 	}
 	for i := len(missing) - 1; i >= 0; i-- {
 		if err := t.mkdir(missing[i]); err != nil {
@@ -87,6 +77,26 @@ func (t *Target) makeDir() error {
 		}
 	}
 	return nil
+}
+
+// nearest is the directory, or the nearest above it that exists, and those that
+// do not, the lowest first.
+func (t *Target) nearest() (exists string, missing []string, err error) {
+	dir := path.Clean(t.server.Dir)
+	for ; dir != "/" && dir != "."; dir = path.Dir(dir) {
+		info, err := t.sftp.Stat(dir)
+		if err == nil && !info.IsDir() {
+			return "", nil, fmt.Errorf("%s: %s is not a directory", t.name, dir)
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return "", nil, err
+		}
+		missing = append(missing, dir)
+	}
+	return dir, missing, nil
 }
 
 // mkdir makes a directory for its owner only. Until it has its mode nothing is
@@ -112,6 +122,16 @@ const maxSame = 1000
 
 // Begin makes the directory NAME-incomplete.
 func (t *Target) Begin(ctx context.Context, name string) (target.Crash, error) {
+	c, err := t.begin(ctx, name)
+	// That is what OpenSSH's server makes of EINVAL (seen with 9.2).
+	status, ok := errors.AsType[*sftp.StatusError](err)
+	if plain := target.WithoutColons(name); ok && status.Code == fxBadMessage && plain != name {
+		return t.begin(ctx, plain)
+	}
+	return c, err
+}
+
+func (t *Target) begin(ctx context.Context, name string) (target.Crash, error) {
 	if err := target.CheckName(name); err != nil {
 		return nil, err
 	}
@@ -155,10 +175,11 @@ func (t *Target) Begin(ctx context.Context, name string) (target.Crash, error) {
 // Codes of SSH_FXP_STATUS: 4 stands for any failure in version 3 of the protocol,
 // which OpenSSH speaks; the others came with later versions.
 const (
-	fxFailure   = 4
-	fxReadOnly  = 12
-	fxNoSpace   = 14
-	fxOverQuota = 15
+	fxFailure    = 4
+	fxBadMessage = 5
+	fxReadOnly   = 12
+	fxNoSpace    = 14
+	fxOverQuota  = 15
 )
 
 // explain gives errors that a person can do something about their own type. A

@@ -117,7 +117,12 @@ type disk struct {
 }
 
 // handlers serve files of this machine.
-type handlers struct{ disk *disk }
+type handlers struct {
+	disk     *disk
+	refuse   string // a method that nobody may use
+	full     bool   // no directory can be made
+	noColons bool   // in names
+}
 
 func (h handlers) Fileread(r *sftp.Request) (io.ReaderAt, error) { return os.Open(r.Filepath) }
 
@@ -152,6 +157,14 @@ func (w *written) WriteAt(p []byte, off int64) (int, error) {
 }
 
 func (h handlers) Filecmd(r *sftp.Request) error {
+	switch {
+	case r.Method == h.refuse:
+		return sftp.ErrSSHFxPermissionDenied
+	case r.Method == "Mkdir" && h.full:
+		return sftp.ErrSSHFxFailure
+	case r.Method == "Mkdir" && h.noColons && strings.Contains(r.Filepath, ":"):
+		return sftp.ErrSSHFxBadMessage
+	}
 	switch r.Method {
 	case "Mkdir":
 		return os.Mkdir(r.Filepath, 0o755)
