@@ -373,7 +373,7 @@ func TestTargetNFSFails(t *testing.T) {
 		t.Fatalf("attempts %+v\n%s", s.manifest.Attempts, o.Story())
 	}
 	attempted(t, o, s.manifest, [][3]string{
-		{down, "target", "refused"}, {cut, "dump", "timed out"}, {s.manifest.Attempts[2].Target, "dump", "no space left"},
+		{down, "target", "refused"}, {cut, "dump", "does not answer any more"}, {s.manifest.Attempts[2].Target, "dump", "no space left"},
 	})
 	names := entries(t, dir)
 	if len(names) != 1 || !strings.HasSuffix(names[0], "-incomplete") {

@@ -25,6 +25,9 @@ type Directory struct {
 	root *os.Root
 	// syncEach is after how many bytes a file is synced, 0 for never before its end.
 	syncEach int64
+	// gone is why nothing is asked of another machine any more: each question would
+	// wait for its own time-out.
+	gone atomic.Pointer[GoneError]
 }
 
 // remoteSyncEach is syncEach where the disk is another machine's. NFS tells of what
@@ -188,6 +191,12 @@ func (d *Directory) explain(err error, file string, offset int64, length int) er
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, ErrGone):
+		return err
+	case d.syncEach > 0 && errors.Is(err, syscall.ETIMEDOUT):
+		gone := &GoneError{Target: d.name, Err: syscall.ETIMEDOUT}
+		d.gone.Store(gone)
+		return gone
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG):
 		free, _ := d.Free()
 		return &NoSpaceError{Target: d.name, File: file, Offset: offset, Length: length, Free: free, Err: err}
@@ -195,6 +204,14 @@ func (d *Directory) explain(err error, file string, offset int64, length int) er
 		return &ReadOnlyError{Target: d.name, Err: err}
 	}
 	return err
+}
+
+// there is an error if the target is gone.
+func (d *Directory) there() error {
+	if gone := d.gone.Load(); gone != nil {
+		return gone
+	}
+	return nil
 }
 
 // directoryCrash is a crash of a Directory.
@@ -226,6 +243,9 @@ func (c *directoryCrash) Create(name string) (File, error) {
 	if c.done {
 		return nil, fmt.Errorf("%s: %w", c.final, ErrFinished)
 	}
+	if err := c.d.there(); err != nil {
+		return nil, err
+	}
 	f, err := c.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(c.d.path, c.now, name), ErrExists)
@@ -251,6 +271,9 @@ func (c *directoryCrash) Open(name string) (ReadFile, error) {
 	if c.done {
 		return nil, fmt.Errorf("%s: %w", c.final, ErrFinished)
 	}
+	if err := c.d.there(); err != nil {
+		return nil, err
+	}
 	f, err := c.root.Open(name)
 	if err != nil {
 		return nil, err // not a nil *os.File in an interface
@@ -263,6 +286,9 @@ func (c *directoryCrash) Commit() error {
 	defer c.mu.Unlock()
 	if c.done {
 		return fmt.Errorf("%s: %w", c.final, ErrFinished)
+	}
+	if err := c.d.there(); err != nil {
+		return err
 	}
 	if c.open > 0 {
 		return fmt.Errorf("%s: %d files are still open", c.final, c.open)
@@ -304,6 +330,9 @@ type directoryFile struct {
 }
 
 func (f *directoryFile) Write(p []byte) (int, error) {
+	if err := f.c.d.there(); err != nil {
+		return 0, err
+	}
 	n, err := f.f.Write(p)
 	if err == nil {
 		err = f.wrote(n)
@@ -313,6 +342,9 @@ func (f *directoryFile) Write(p []byte) (int, error) {
 }
 
 func (f *directoryFile) WriteAt(p []byte, offset int64) (int, error) {
+	if err := f.c.d.there(); err != nil {
+		return 0, err
+	}
 	n, err := f.f.WriteAt(p, offset)
 	if err == nil {
 		err = f.wrote(n)
@@ -331,10 +363,16 @@ func (f *directoryFile) wrote(n int) error {
 }
 
 func (f *directoryFile) Truncate(size int64) error {
+	if err := f.c.d.there(); err != nil {
+		return err
+	}
 	return f.c.d.explain(f.f.Truncate(size), f.name, size, 0)
 }
 
 func (f *directoryFile) Sync() error {
+	if err := f.c.d.there(); err != nil {
+		return err
+	}
 	return f.c.d.explain(f.f.Sync(), f.name, 0, 0)
 }
 

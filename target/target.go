@@ -25,6 +25,8 @@ const IncompleteSuffix = "-incomplete"
 var (
 	// ErrNoSpace: the target is full.
 	ErrNoSpace = errors.New("no space left")
+	// ErrGone: the target does not answer any more. It is not asked again.
+	ErrGone = errors.New("does not answer any more")
 	// ErrReadOnly: the target cannot be written to.
 	ErrReadOnly = errors.New("target is read-only")
 	// ErrName: the name of a crash or file is not one simple file name.
@@ -152,6 +154,23 @@ func (e *ReadOnlyError) Unwrap() []error {
 // Hints says what to do.
 func (e *ReadOnlyError) Hints() []string {
 	return []string{"check that the disk of " + e.Target + " is not write-protected and that its filesystem is healthy (dmesg, fsck)"}
+}
+
+// GoneError is the error of a target that is on a machine that went away. It is
+// [ErrGone].
+type GoneError struct {
+	Target string
+	Err    error // what the system said
+}
+
+func (e *GoneError) Error() string { return fmt.Sprintf("%s %v: %v", e.Target, ErrGone, e.Err) }
+
+// Unwrap makes the error [ErrGone] and what the system said.
+func (e *GoneError) Unwrap() []error { return []error{ErrGone, e.Err} }
+
+// Hints says what to do.
+func (e *GoneError) Hints() []string {
+	return []string{"check the other machine and the network on the way to " + e.Target}
 }
 
 // WithoutColons is the name of a crash on filesystems that take no colons in names,
