@@ -16,6 +16,7 @@ var skips = map[string]string{
 	"kernel TestLayoutOfRunningKernel":    "in CI it fails",
 	"kernel BenchmarkLayoutFromBTF":       "a benchmark",
 	"target mount":                        "in CI it fails",
+	"target/nfs needRoot":                 "in CI it fails",
 	"internal/house goCommand":            "in CI it fails",
 	"internal/house TestGoModIsTidy":      "make lint asks again, with all modules",
 	"internal/house crashBinary":          "with -short only",
@@ -31,7 +32,7 @@ var skips = map[string]string{
 	"target/targettest testReadBack":      "the kind of target does not do it",
 	"target/targettest testFree":          "on Linux it runs",
 	"target/targettest testFull":          "each kind has one, but for memory and what tests are made of",
-	"e2e bootSystem":                      "make system; it says so",
+	"e2e needSystem":                      "make system; it says so",
 	"e2e TestSoak":                        "make soak; it says so",
 }
 
