@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
@@ -160,13 +159,8 @@ func startSSH(t *testing.T) *lab.SSHServer {
 	return s
 }
 
-// nfsPort is for one server at a time.
-var nfsPort sync.Mutex
-
 func startNFS(t *testing.T, exports map[string]string) *lab.Server {
 	t.Helper()
-	nfsPort.Lock()
-	t.Cleanup(nfsPort.Unlock)
 	s, err := lab.StartNFS(t.Context(), t.TempDir(), exports)
 	if err != nil {
 		t.Fatal(err)

@@ -150,7 +150,26 @@ func startNFS(ctx context.Context, port int, dir string, exports map[string]stri
 	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
 		return nil, err
 	}
-	return startServer(ctx, port, ganesha, "-F", "-L", "/dev/stderr", "-N", "NIV_EVENT", "-f", file, "-p", filepath.Join(dir, "ganesha.pid"))
+	// One at a time has the port; others wait for it.
+	cache, err := CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := lock(cache, "nfs-"+strconv.Itoa(port))
+	if err != nil {
+		return nil, err
+	}
+	s, err := startServer(ctx, port, ganesha, "-F", "-L", "/dev/stderr", "-N", "NIV_EVENT", "-f", file, "-p", filepath.Join(dir, "ganesha.pid"))
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	stop := s.stop
+	s.stop = sync.OnceValue(func() error {
+		defer unlock()
+		return stop()
+	})
+	return s, nil
 }
 
 // startServer starts a program and waits until it listens.
