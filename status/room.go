@@ -49,7 +49,7 @@ func loaded(f *Facts) []Link {
 		return one("loaded", Warning, remedy("panicroom load"), "yes, but not by panicroom: nothing more is known of it")
 	}
 	l := Link{Name: "loaded", State: OK, Says: s.Plan.Kernel.Path,
-		More: []string{s.Plan.Kernel.Banner, fmt.Sprintf("by %s: %s", s.Plan.Method.Call(), s.Plan.Why)}}
+		More: []string{build(s.Plan.Kernel.Banner), fmt.Sprintf("by %s: %s", s.Plan.Method.Call(), s.Plan.Why)}}
 	if !s.Plan.Loaded.IsZero() {
 		l.More = append(l.More, fmt.Sprintf("at %s, %s ago", s.Plan.Loaded.UTC().Format(time.RFC3339), ago(f.Now.Sub(s.Plan.Loaded))))
 	}
@@ -60,6 +60,16 @@ func loaded(f *Facts) []Link {
 		}
 	}
 	return []Link{l}
+}
+
+// build is a kernel's banner without who built it with what: the version, and what
+// tells one build of it from another.
+func build(banner string) string {
+	version, rest, ok := strings.Cut(banner, " (")
+	if at := strings.LastIndex(rest, ") #"); ok && at >= 0 {
+		return version + rest[at+1:]
+	}
+	return banner
 }
 
 func ago(d time.Duration) string {

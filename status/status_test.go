@@ -226,3 +226,16 @@ func TestTextfile(t *testing.T) {
 		t.Errorf("mode %v, %d files: %v %v", info.Mode(), len(entries), err, derr)
 	}
 }
+
+func TestBuild(t *testing.T) {
+	for banner, want := range map[string]string{
+		"Linux version 6.12.107+deb13-riscv64 (debian-kernel@lists.debian.org) (riscv64-linux-gnu-gcc-14 (Debian 14.2.0-19) 14.2.0, GNU ld (GNU Binutils for Debian) 2.44) #1 SMP Debian 6.12.107-1 (2026-08-29)": "Linux version 6.12.107+deb13-riscv64 #1 SMP Debian 6.12.107-1 (2026-08-29)",
+		"Linux version 6.12":        "Linux version 6.12",
+		"Linux version 6.12 (cut o": "Linux version 6.12 (cut o",
+		"":                          "",
+	} {
+		if got := build(banner); got != want {
+			t.Errorf("build(%q) = %q; want %q", banner, got, want)
+		}
+	}
+}
