@@ -155,7 +155,7 @@ func (b *bench) run(ctx context.Context) error {
 	}
 	b.say("the tables are in %s", path)
 	if b.write {
-		return writeDocument(filepath.Join("docs", "performance.md"), text)
+		return lab.WriteDocument(filepath.Join("docs", "performance.md"), "make bench measured", text)
 	}
 	return nil
 }

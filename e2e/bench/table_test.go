@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -69,30 +67,5 @@ and 1 only in the other's.
 `
 	if diff := cmp.Diff(want, tables(results)); diff != "" {
 		t.Errorf("tables (-want +got):\n%s", diff)
-	}
-}
-
-func TestWriteDocument(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "doc.md")
-	if err := os.WriteFile(path, []byte("before\n"+beginMark+"old\n"+endMark+"after\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for _, text := range []string{"new\n\n", "newer"} {
-		if err := writeDocument(path, text); err != nil {
-			t.Fatal(err)
-		}
-		got, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := "before\n" + beginMark + "\n" + strings.TrimSpace(text) + "\n\n" + endMark + "after\n"; string(got) != want {
-			t.Errorf("got %q; want %q", got, want)
-		}
-	}
-	if err := os.WriteFile(path, []byte("no marks\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeDocument(path, "x"); err == nil {
-		t.Error("a document without marks is overwritten")
 	}
 }
