@@ -30,7 +30,8 @@ const (
 var (
 	complete = regexp.MustCompile(`panicroom: .*\bend complete: (\S+); power off`)
 	failed   = regexp.MustCompile(`panicroom: .*(phase [a-z]+: FAILED.*)`)
-	memory   = regexp.MustCompile(`Out of memory.*|page allocation failure.*|Kernel panic.*`)
+	// memory is what the panic kernel itself says; panicroom quotes the dead one.
+	memory = regexp.MustCompile(`(?:^|^\[ *[\d.]+\] )(Out of memory.*|\S+: page allocation failure.*|Kernel panic.*)`)
 )
 
 // scenario is a machine of a row.
@@ -97,7 +98,7 @@ func (b *measurement) attempt(ctx context.Context, r row, k *lab.Kernel, at plac
 		t.End = "the panic kernel hangs"
 	}
 	if why, i := o.Console(memory, crash); i >= 0 {
-		t.End = memory.FindString(why.Text)
+		t.End = memory.FindStringSubmatch(why.Text)[1]
 	}
 	return t, o, "", nil
 }
