@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
@@ -158,6 +159,25 @@ func startSSH(t *testing.T) *lab.SSHServer {
 	return s
 }
 
+// nfsPort is for one server at a time.
+var nfsPort sync.Mutex
+
+func startNFS(t *testing.T, exports map[string]string) *lab.Server {
+	t.Helper()
+	nfsPort.Lock()
+	t.Cleanup(nfsPort.Unlock)
+	s, err := lab.StartNFS(t.Context(), t.TempDir(), exports)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if said, _ := s.Stop(); t.Failed() {
+			t.Logf("ganesha said:\n%s", said)
+		}
+	})
+	return s
+}
+
 func startLine(t *testing.T, to int, after int64) *lab.Line {
 	t.Helper()
 	l, err := lab.StartLine(to, after)
@@ -265,15 +285,7 @@ func TestTargetDHCP(t *testing.T) {
 func TestTargetNFS(t *testing.T) {
 	t.Parallel()
 	dir, full := tmpfs(t, 1024), tmpfs(t, 4)
-	server, err := lab.StartNFS(t.Context(), t.TempDir(), map[string]string{"/crash": dir, "/full": full})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if said, _ := server.Stop(); t.Failed() {
-			t.Logf("ganesha said:\n%s", said)
-		}
-	})
+	startNFS(t, map[string]string{"/crash": dir, "/full": full})
 	none, small, right := lab.Host+":/none", lab.Host+":/full", lab.Host+":/crash"
 	sc := remote(t, "target-nfs", &lab.Disk{SizeMiB: 64}, network(), loadTo([]string{"nfs:" + none, "nfs:" + small, "nfs:" + right, lab.CrashDir}, "--test-raw"), crashStep(0))
 	sc.Beside = []string{"nfs", "nfsv4"}
@@ -282,6 +294,34 @@ func TestTargetNFS(t *testing.T) {
 	s := onlyCrash(t, o, dir)
 	attempted(t, o, s.manifest, [][3]string{{none, "target", "no such file"}, {small, "dump", "no space left"}})
 	judge(t, s, false)
+	if t.Failed() {
+		t.Log(o.Story())
+	}
+}
+
+// An NFS server that goes away in the middle is given up, and the disk has the dump.
+func TestTargetNFSFails(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	server := startNFS(t, map[string]string{"/crash": dir})
+	line := startLine(t, server.Port, 6<<20)
+	to := lab.Host + ":/crash"
+	config := fmt.Sprintf("[[target]]\nnfs = %q\noptions = \"port=%d\"\n\n[[target]]\ndir = %q\n", to, line.Port, lab.CrashDir)
+	sc := remote(t, "target-nfs-fails", &lab.Disk{SizeMiB: 512},
+		script.Step{Name: "config", Write: &script.Write{Path: "/etc/panicroom.toml", Data: []byte(config)}}, network(), loadTo(nil), crashStep(0))
+	sc.Beside = []string{"nfs", "nfsv4"}
+	o := run(t, sc)
+	ends(t, o)
+	disk, err := o.Files(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := onlyCrash(t, o, disk)
+	attempted(t, o, s.manifest, [][3]string{{to, "dump", "error"}})
+	names := entries(t, dir)
+	if len(names) != 1 || !strings.HasSuffix(names[0], "-incomplete") {
+		t.Errorf("the server has %q; want one incomplete crash", names)
+	}
 	if t.Failed() {
 		t.Log(o.Story())
 	}

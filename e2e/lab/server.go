@@ -218,8 +218,8 @@ type Line struct {
 	g    sync.WaitGroup
 }
 
-// StartLine starts a way to a port that is cut once so many bytes have gone there,
-// for every connection, and lets nobody through again.
+// StartLine starts a way to a port that is cut once so many bytes have gone there
+// over one connection, and lets nobody through again.
 func StartLine(to int, after int64) (*Line, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -238,7 +238,12 @@ func StartLine(to int, after int64) (*Line, error) {
 				continue
 			}
 			cut := func() { a.Close(); b.Close() }
-			line.g.Go(func() { defer cut(); io.CopyN(b, a, after) })
+			line.g.Go(func() {
+				defer cut()
+				if n, _ := io.CopyN(b, a, after); n == after {
+					l.Close()
+				}
+			})
 			line.g.Go(func() { defer cut(); io.Copy(a, b) })
 		}
 	})
