@@ -200,9 +200,9 @@ func dial(ctx, phase context.Context, t *Target) (*opened, error) {
 }
 
 // exportOptions end what a server that is gone would make last for ever: after
-// three requests in vain, which are 10, 20 and 30 s, an error comes back (nfs(5),
-// soft, timeo and retrans). The last of the versions is 4.0.
-const exportOptions = "soft,timeo=100,retrans=2"
+// three requests in vain, which are 5, 10 and 15 s, ETIMEDOUT comes back (nfs(5),
+// softerr, timeo and retrans).
+const exportOptions = "softerr,timeo=50,retrans=2"
 
 // exportVersions are tried in this order. 4.2 is not the first: its READ_PLUS fails
 // with some servers (EIO from Ganesha 4.3, when Linux 7.2 reads what it has just

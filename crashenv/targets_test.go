@@ -450,8 +450,8 @@ func TestExportMount(t *testing.T) {
 		a            netip.Addr
 		source, data string
 	}{
-		{a4, "198.51.100.9:/export", "vers=4.2,addr=198.51.100.9,proto=tcp,soft,timeo=100,retrans=2,clientaddr=10.0.0.2,port=2050"},
-		{a6, "[2001:db8::9]:/export", "vers=4.2,addr=2001:db8::9,proto=tcp6,soft,timeo=100,retrans=2,port=2050"},
+		{a4, "198.51.100.9:/export", "vers=4.2,addr=198.51.100.9,proto=tcp,softerr,timeo=50,retrans=2,clientaddr=10.0.0.2,port=2050"},
+		{a6, "[2001:db8::9]:/export", "vers=4.2,addr=2001:db8::9,proto=tcp6,softerr,timeo=50,retrans=2,port=2050"},
 	} {
 		if source, data := exportMount(tgt, c.a, "4.2"); source != c.source || data != c.data {
 			t.Errorf("exportMount(%s) = %q, %q; want %q, %q", c.a, source, data, c.source, c.data)

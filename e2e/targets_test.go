@@ -299,17 +299,26 @@ func TestTargetNFS(t *testing.T) {
 	}
 }
 
-// An NFS server that goes away in the middle is given up, and the disk has the dump.
+// An NFS server that is not there, one that goes away in the middle, and a partition
+// that is too small are given up one after the other, and the disk has the dump.
 func TestTargetNFSFails(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	server := startNFS(t, map[string]string{"/crash": dir})
 	line := startLine(t, server.Port, 6<<20)
-	to := lab.Host + ":/crash"
-	config := fmt.Sprintf("[[target]]\nnfs = %q\noptions = \"port=%d\"\n\n[[target]]\ndir = %q\n", to, line.Port, lab.CrashDir)
+	small := emptyPartition(t, 8)
+	const nobody = 9 // discard, which nobody serves
+	down, cut := lab.Host+":/down", lab.Host+":/crash"
+	var config strings.Builder
+	fmt.Fprintf(&config, "[[target]]\nnfs = %q\noptions = \"port=%d\"\n", down, nobody)
+	fmt.Fprintf(&config, "[[target]]\nnfs = %q\noptions = \"port=%d\"\n", cut, line.Port)
+	// Nobody knows which of two disks comes first. The one that has a filesystem is
+	// left out.
+	fmt.Fprintf(&config, "[[target]]\npartition = \"/dev/vda\"\n[[target]]\npartition = \"/dev/vdb\"\n[[target]]\ndir = %q\n", lab.CrashDir)
 	sc := remote(t, "target-nfs-fails", &lab.Disk{SizeMiB: 512},
-		script.Step{Name: "config", Write: &script.Write{Path: "/etc/panicroom.toml", Data: []byte(config)}}, network(), loadTo(nil), crashStep(0))
+		script.Step{Name: "config", Write: &script.Write{Path: "/etc/panicroom.toml", Data: []byte(config.String())}}, network(), loadTo(nil), crashStep(0))
 	sc.Beside = []string{"nfs", "nfsv4"}
+	sc.Extra = append(sc.Extra, attach(small, "room")...)
 	o := run(t, sc)
 	ends(t, o)
 	disk, err := o.Files(t.Context())
@@ -317,30 +326,51 @@ func TestTargetNFSFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := onlyCrash(t, o, disk)
-	attempted(t, o, s.manifest, [][3]string{{to, "dump", "error"}})
+	if len(s.manifest.Attempts) != 3 {
+		t.Fatalf("attempts %+v\n%s", s.manifest.Attempts, o.Story())
+	}
+	attempted(t, o, s.manifest, [][3]string{
+		{down, "target", "refused"}, {cut, "dump", "timed out"}, {s.manifest.Attempts[2].Target, "dump", "no space left"},
+	})
 	names := entries(t, dir)
 	if len(names) != 1 || !strings.HasSuffix(names[0], "-incomplete") {
 		t.Errorf("the server has %q; want one incomplete crash", names)
+	}
+	// The log had room on the partition.
+	to := t.TempDir()
+	paths, err := partition.Unpack(t.Context(), small, to)
+	if len(paths) != 1 || !strings.HasSuffix(paths[0], "-incomplete") {
+		t.Fatalf("Unpack = %q, %v; want one incomplete crash", paths, err)
+	}
+	if log, err := os.ReadFile(filepath.Join(paths[0], "dmesg.txt")); err != nil || !strings.Contains(string(log), "sysrq triggered crash") {
+		t.Errorf("the log on the partition: %d bytes, %v", len(log), err)
 	}
 	if t.Failed() {
 		t.Log(o.Story())
 	}
 }
 
-// A dump lies on a partition until the next boot moves it to the disk.
-func TestTargetPartition(t *testing.T) {
-	t.Parallel()
+// emptyPartition is an image of a partition of so many MiB that was prepared.
+func emptyPartition(t *testing.T, mib int64) string {
+	t.Helper()
 	image := filepath.Join(t.TempDir(), "partition")
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(image, 768<<20); err != nil {
+	if err := os.Truncate(image, mib<<20); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := partition.Init(image); err != nil {
 		t.Fatal(err)
 	}
-	extra := []string{"-drive", "if=none,id=room,format=raw,file=" + image, "-device", "virtio-blk-device,drive=room,serial=room"}
+	return image
+}
+
+// A dump lies on a partition until the next boot moves it to the disk.
+func TestTargetPartition(t *testing.T) {
+	t.Parallel()
+	image := emptyPartition(t, 768)
+	extra := attach(image, "room")
 	k := kernel(t, "sid")
 	// Nobody knows which of two disks comes first. The other one is refused, and
 	// what was loaded stays.
@@ -477,7 +507,7 @@ func TestTargetLVM(t *testing.T) {
 	image := stacked(t, stackedMiB, label, 512)
 	k := kernel(t, "trixie")
 	o := run(t, &lab.Scenario{
-		Name: "target-lvm", Kernel: k, MemMiB: 640, Crashkernel: "128M", Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
+		Name: "target-lvm", Kernel: k, MemMiB: 640, Crashkernel: targetReservation, Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
 		Modules: []string{"dm_mod"}, Extra: attach(image, "pv"),
 		Steps: []script.Step{
 			{Name: "map", Map: &script.Map{Serial: "pv", Name: "vg-crash", From: 2048, Sectors: stackedMiB << 11, Target: "/data", Type: "ext4"}},
@@ -528,7 +558,7 @@ func TestTargetRAID(t *testing.T) {
 	k := kernel(t, "trixie")
 	images := []string{stacked(t, stackedMiB, raidMember(0), 4096), stacked(t, stackedMiB, raidMember(1), 4096)}
 	o := run(t, &lab.Scenario{
-		Name: "target-raid", Kernel: k, MemMiB: 640, Crashkernel: "128M", Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
+		Name: "target-raid", Kernel: k, MemMiB: 640, Crashkernel: targetReservation, Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
 		Modules: []string{"raid1"}, Extra: append(attach(images[0], "m0"), attach(images[1], "m1")...),
 		Steps: []script.Step{
 			{Name: "assemble", Mirror: &script.Mirror{Serials: []string{"m0", "m1"}, Target: "/data", Type: "ext4"}},

@@ -23,7 +23,15 @@ type Directory struct {
 	path string
 	name string
 	root *os.Root
+	// syncEach is after how many bytes a file is synced, 0 for never before its end.
+	syncEach int64
 }
+
+// remoteSyncEach is syncEach where the disk is another machine's. NFS tells of what
+// was written in vain, because the server is gone, in fsync(2) only (nfs_file_write,
+// fs/nfs/file.c, Linux 7.2); until then each piece that the page cache has no room
+// for waits for the server, one time-out after the other.
+const remoteSyncEach = 4 << 20
 
 var _ Target = (*Directory)(nil)
 
@@ -44,6 +52,9 @@ func NewDirectoryAs(path, name string) (*Directory, error) {
 	var err error
 	if d.root, err = os.OpenRoot(d.path); err != nil {
 		return nil, err
+	}
+	if info, err := sys.StatFS(d.path); err == nil && info.Magic == sys.NFSSuperMagic {
+		d.syncEach = remoteSyncEach
 	}
 	return d, nil
 }
@@ -248,17 +259,35 @@ type directoryFile struct {
 	name   string
 	next   atomic.Int64 // offset of the next Write, for error texts
 	closed atomic.Bool
+	// unsynced are the bytes that were written since it was synced, where that counts.
+	unsynced atomic.Int64
 }
 
 func (f *directoryFile) Write(p []byte) (int, error) {
 	n, err := f.f.Write(p)
+	if err == nil {
+		err = f.wrote(n)
+	}
 	at := f.next.Add(int64(n))
 	return n, f.c.d.explain(err, f.name, at, len(p)-n)
 }
 
 func (f *directoryFile) WriteAt(p []byte, offset int64) (int, error) {
 	n, err := f.f.WriteAt(p, offset)
+	if err == nil {
+		err = f.wrote(n)
+	}
 	return n, f.c.d.explain(err, f.name, offset+int64(n), len(p)-n)
+}
+
+// wrote syncs when so much was written that it is time to.
+func (f *directoryFile) wrote(n int) error {
+	each := f.c.d.syncEach
+	if each == 0 || f.unsynced.Add(int64(n)) < each {
+		return nil
+	}
+	f.unsynced.Store(0)
+	return f.f.Sync()
 }
 
 func (f *directoryFile) Truncate(size int64) error {

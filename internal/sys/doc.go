@@ -52,3 +52,6 @@ type FSInfo struct {
 
 // ProcSuperMagic is the f_type of procfs, include/uapi/linux/magic.h.
 const ProcSuperMagic = 0x9fa0
+
+// NFSSuperMagic is that of NFS.
+const NFSSuperMagic = 0x6969
