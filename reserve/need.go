@@ -43,14 +43,25 @@ const (
 	step = 8 * mib
 )
 
-// cacheFloor is the page cache, or the buffers of the network, that a target needs
-// to get on with.
-func cacheFloor(k Kind) uint64 {
+const (
+	// cacheWork is the page cache that a filesystem needs to get on with.
+	cacheWork = 4 * mib
+	// networkWork is receive rings, sockets, and what the worker keeps of what is under
+	// way.
+	networkWork = 2 * mib
+	// rpcWork is the slab of sunrpc and nfs: calls under way, pages of them.
+	rpcWork = 2 * mib
+)
+
+// buffers are what a target needs to get on with.
+func buffers(k Kind) uint64 {
 	switch k {
-	case NFS, SSH:
-		return 6 * mib
+	case NFS:
+		return cacheWork + networkWork + rpcWork
+	case SSH:
+		return cacheWork + networkWork
 	}
-	return 4 * mib
+	return cacheWork
 }
 
 // Recommendation is how much memory to reserve, and why.
@@ -184,11 +195,11 @@ func phases(f Facts) []Addend {
 	if f.Limit > save {
 		save, why = f.Limit, "what --mem-limit lets it take, and buffers of the target"
 	}
-	cache := cacheFloor("")
+	most := buffers("")
 	for _, k := range f.Targets {
-		cache = max(cache, cacheFloor(k))
+		most = max(most, buffers(k))
 	}
-	return append(list, Addend{"saving", save + cache, why})
+	return append(list, Addend{"saving", save + most, why})
 }
 
 func or(s, other string) string {

@@ -53,7 +53,7 @@ func (b *measurement) dir(r row) string {
 // saved whole: the log, the dump, the report, and the machine powers off by
 // itself.
 func (b *measurement) attempt(ctx context.Context, r row, k *lab.Kernel, at place, mib int) (try, *lab.Outcome, string, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	patient, cancel := context.WithCancel(ctx)
 	defer cancel()
 	quiet := time.AfterFunc(longSilence, cancel)
 	defer quiet.Stop()
@@ -70,9 +70,9 @@ func (b *measurement) attempt(ctx context.Context, r row, k *lab.Kernel, at plac
 		}
 		quiet.Reset(allowed)
 	}
-	o, err := s.Run(ctx)
-	if o == nil || o.Facts == nil {
-		return try{}, o, "", err
+	o, err := s.Run(patient)
+	if ctx.Err() != nil || o == nil || o.Facts == nil {
+		return try{}, o, "", errors.Join(ctx.Err(), err)
 	}
 	t := try{MiB: mib}
 	if l, ok := o.Step(load.Name); ok && l.Ended && l.Exit != 0 {

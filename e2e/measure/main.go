@@ -191,7 +191,7 @@ func (b *measurement) search(ctx context.Context, r row, k *lab.Kernel, at place
 // start is where to look first: where the border was when it was measured last, or
 // below what the model says.
 func (f *found) start() (low, high int) {
-	const below = 3 // steps
+	const below = 2 // steps
 	if f.Minimum > 0 {
 		return f.Minimum - stepMiB, f.Minimum
 	}

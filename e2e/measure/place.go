@@ -13,6 +13,7 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
+	"github.com/panicroom-kdump/panicroom/internal/sys"
 	"github.com/panicroom-kdump/panicroom/target/partition"
 )
 
@@ -188,6 +189,8 @@ type serverPlace struct {
 	steps  []script.Step
 	beside []string // modules
 	server *lab.Server
+	// mounted says that the directory is a filesystem of its own, in memory.
+	mounted bool
 }
 
 // newServer starts a server, with its files in dir.
@@ -203,9 +206,13 @@ func newServer(ctx context.Context, kind, dir string) (*serverPlace, error) {
 	}
 	network := script.Step{Name: "network", Network: &script.Network{Device: "eth0", Addresses: []string{"10.0.2.15/24"}, Gateway: lab.Host}}
 	if kind == "nfs" {
+		if err := sys.Mount("tmpfs", p.dir, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700", memMiB)); err != nil {
+			return nil, fmt.Errorf("a filesystem for the NFS server: %w (only root can mount it)", err)
+		}
+		p.mounted = true
 		server, err := lab.StartNFS(ctx, filepath.Join(dir, "server"), map[string]string{"/crash": p.dir})
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, sys.Unmount(p.dir))
 		}
 		p.server, p.steps, p.beside = server, []script.Step{network}, []string{"nfs", "nfsv4"}
 		p.flags = []string{"--target", "nfs:" + lab.Host + ":/crash"}
@@ -225,8 +232,15 @@ func newServer(ctx context.Context, kind, dir string) (*serverPlace, error) {
 	return p, nil
 }
 
-func (p *serverPlace) target() []string      { return p.flags }
-func (p *serverPlace) stop() (string, error) { return p.server.Stop() }
+func (p *serverPlace) target() []string { return p.flags }
+
+func (p *serverPlace) stop() (said string, err error) {
+	said, err = p.server.Stop()
+	if p.mounted {
+		err = errors.Join(err, sys.Unmount(p.dir))
+	}
+	return said, err
+}
 
 func (p *serverPlace) prepare(s *lab.Scenario) error {
 	// The directory itself stays: it is what the server knows.
@@ -245,7 +259,7 @@ func (p *serverPlace) keep(_ *lab.Outcome, crash string) error {
 	if err := os.RemoveAll(p.kept); err != nil {
 		return err
 	}
-	return os.Rename(filepath.Join(p.dir, crash), p.kept)
+	return os.CopyFS(p.kept, os.DirFS(filepath.Join(p.dir, crash)))
 }
 
 func (p *serverPlace) confirm(ctx context.Context) error { return wholeHere(ctx, p.kept) }
