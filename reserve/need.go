@@ -32,8 +32,9 @@ const (
 	// supervisorWork is PID 1 and the worker while modules are loaded, anonymous
 	// memory only: their code is in the initramfs.
 	supervisorWork = 5 * mib / 2
-	// saveWork is PID 1, the worker that saves, and the process that reports.
-	saveWork = 14 * mib
+	// saveWork is PID 1 (1.4 MiB), and the worker that saves (8 at most with one CPU), or
+	// the process that reports: before that the worker gives back what it can.
+	saveWork = 12 * mib
 
 	// Slack is for what other drivers take more than those that were measured.
 	minSlack   = 8 * mib
@@ -44,7 +45,7 @@ const (
 )
 
 const (
-	// cacheWork is the page cache that a filesystem needs to get on with.
+	// cacheWork is the page cache that what is written needs to get on with.
 	cacheWork = 4 * mib
 	// networkWork is receive rings, sockets, and what the worker keeps of what is under
 	// way.
@@ -53,13 +54,14 @@ const (
 	rpcWork = 2 * mib
 )
 
-// buffers are what a target needs to get on with.
+// buffers are what a target needs to get on with; a partition is written through the
+// page cache like a filesystem.
 func buffers(k Kind) uint64 {
 	switch k {
+	case SSH:
+		return networkWork
 	case NFS:
 		return cacheWork + networkWork + rpcWork
-	case SSH:
-		return cacheWork + networkWork
 	}
 	return cacheWork
 }
@@ -195,9 +197,12 @@ func phases(f Facts) []Addend {
 	if f.Limit > save {
 		save, why = f.Limit, "what --mem-limit lets it take, and buffers of the target"
 	}
-	most := buffers("")
+	var most uint64
 	for _, k := range f.Targets {
 		most = max(most, buffers(k))
+	}
+	if len(f.Targets) == 0 {
+		most = buffers("")
 	}
 	return append(list, Addend{"saving", save + most, why})
 }
