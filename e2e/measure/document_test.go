@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,5 +33,25 @@ func TestWriteDocument(t *testing.T) {
 	}
 	if err := writeDocument(path, "new"); err == nil {
 		t.Error("a document without marks is written")
+	}
+}
+
+// The table of the document is of the model as it is, and of what was measured.
+func TestDocumentIsTrue(t *testing.T) {
+	t.Chdir("../..")
+	var all []*found
+	text, err := os.ReadFile(dataFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &all); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("docs/reserve.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := table(all); !strings.Contains(string(doc), want) {
+		t.Errorf("docs/reserve.md does not have this; go run ./e2e/measure -rows none -write puts it there:\n%s", want)
 	}
 }
