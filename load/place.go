@@ -65,7 +65,7 @@ func (p *Plan) place(a *arch, image *kimage.Image, initramfs, tree, header int, 
 	if main.Start >= end || needed > end-main.Start {
 		return l, p.tooSmall(fmt.Sprintf("%s of the main region are needed and it has %s", ui.Bytes(needed), ui.Bytes(main.Size())), image, initramfs)
 	}
-	if total := needed + p.Room.Unpacked + p.Room.Working; total > p.Room.Reserved {
+	if total := p.Room.Needed(); total > p.Room.Reserved {
 		return l, p.tooSmall(fmt.Sprintf("%s are needed and %s are reserved", ui.Bytes(total), ui.Bytes(p.Room.Reserved)), image, initramfs)
 	}
 	p.Room.Free = p.Room.Reserved - needed - p.Room.Unpacked
@@ -79,7 +79,7 @@ func (p *Plan) place(a *arch, image *kimage.Image, initramfs, tree, header int, 
 
 // tooSmall explains the arithmetic.
 func (p *Plan) tooSmall(what string, image *kimage.Image, initramfs int) error {
-	size, _ := reserve.Round(p.Room.Loaded + p.Room.Unpacked + p.Room.Working)
+	size, _ := reserve.Round(p.Room.Needed())
 	size = max(size, leastReservation)
 	return &RuleError{Rule: RuleRoom,
 		Detail: fmt.Sprintf("the reserved memory is too small: %s: kernel %s, initramfs %s and %s more when unpacked, %s to work with",

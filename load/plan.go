@@ -93,6 +93,9 @@ type Room struct {
 	Working  uint64 `json:"working"`  // of that, what it is known to need
 }
 
+// Needed is what must be reserved for it to be enough.
+func (r Room) Needed() uint64 { return r.Loaded + r.Unpacked + r.Working }
+
 // Note is a note in the dump: what a CPU left, or vmcoreinfo (CPU -1).
 type Note struct {
 	CPU int `json:"cpu"`

@@ -32,8 +32,9 @@ const (
 	// supervisorWork is PID 1 and the worker while modules are loaded, anonymous
 	// memory only: their code is in the initramfs.
 	supervisorWork = 5 * mib / 2
-	// saveWork is PID 1, the worker that saves, and the process that reports.
-	saveWork = 14 * mib
+	// saveWork is PID 1 (1.4 MiB), and the worker that saves (8 at most with one CPU), or
+	// the process that reports: before that the worker gives back what it can.
+	saveWork = 12 * mib
 
 	// Slack is for what other drivers take more than those that were measured.
 	minSlack   = 8 * mib
@@ -43,14 +44,26 @@ const (
 	step = 8 * mib
 )
 
-// cacheFloor is the page cache, or the buffers of the network, that a target needs
-// to get on with.
-func cacheFloor(k Kind) uint64 {
+const (
+	// cacheWork is the page cache that what is written needs to get on with.
+	cacheWork = 4 * mib
+	// networkWork is receive rings, sockets, and what the worker keeps of what is under
+	// way.
+	networkWork = 2 * mib
+	// rpcWork is the slab of sunrpc and nfs: calls under way, pages of them.
+	rpcWork = 2 * mib
+)
+
+// buffers are what a target needs to get on with; a partition is written through the
+// page cache like a filesystem.
+func buffers(k Kind) uint64 {
 	switch k {
-	case NFS, SSH:
-		return 6 * mib
+	case SSH:
+		return networkWork
+	case NFS:
+		return cacheWork + networkWork + rpcWork
 	}
-	return 4 * mib
+	return cacheWork
 }
 
 // Recommendation is how much memory to reserve, and why.
@@ -184,11 +197,14 @@ func phases(f Facts) []Addend {
 	if f.Limit > save {
 		save, why = f.Limit, "what --mem-limit lets it take, and buffers of the target"
 	}
-	cache := cacheFloor("")
+	var most uint64
 	for _, k := range f.Targets {
-		cache = max(cache, cacheFloor(k))
+		most = max(most, buffers(k))
 	}
-	return append(list, Addend{"saving", save + cache, why})
+	if len(f.Targets) == 0 {
+		most = buffers("")
+	}
+	return append(list, Addend{"saving", save + most, why})
 }
 
 func or(s, other string) string {

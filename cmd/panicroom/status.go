@@ -86,7 +86,7 @@ func (c *command) statusFacts(ctx context.Context, configured func() (*config.Co
 		return nil, err
 	}
 	if p := f.Load.Plan; p != nil {
-		f.Needed = p.Room.Loaded + p.Room.Unpacked + p.Room.Working
+		f.Needed = p.Room.Needed()
 	} else if f.Unfit == nil && f.Load.Reserved > 0 && f.Config != nil {
 		f.Needed, _, f.NeededErr = c.needed(ctx, configured)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -10,30 +9,6 @@ import (
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/reserve"
 )
-
-// Between these lines of the document stands what was measured last.
-const (
-	beginMark = "<!-- what make measure found: begin -->\n"
-	endMark   = "<!-- what make measure found: end -->\n"
-)
-
-// writeDocument replaces what stands between the marks of a document.
-func writeDocument(path, text string) error {
-	old, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	before, rest, ok := bytes.Cut(old, []byte(beginMark))
-	_, after, ok2 := bytes.Cut(rest, []byte(endMark))
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has not both of the lines %q and %q", path, beginMark, endMark)
-	}
-	var b bytes.Buffer
-	b.Write(before)
-	b.WriteString(beginMark + "\n" + strings.TrimSpace(text) + "\n\n" + endMark)
-	b.Write(after)
-	return os.WriteFile(path, b.Bytes(), 0o644)
-}
 
 // writeData writes what the test of the model reads.
 func writeData(path string, all []*found) error {

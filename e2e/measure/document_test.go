@@ -1,8 +1,8 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,21 +16,22 @@ func TestTable(t *testing.T) {
 	}
 }
 
-func TestWriteDocument(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.md")
-	if err := os.WriteFile(path, []byte("before\n"+beginMark+"old\n"+endMark+"after\n"), 0o644); err != nil {
+// The table of the document is of the model as it is, and of what was measured.
+func TestDocumentIsTrue(t *testing.T) {
+	t.Chdir("../..")
+	var all []*found
+	text, err := os.ReadFile(dataFile)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeDocument(path, "new"); err != nil {
+	if err := json.Unmarshal(text, &all); err != nil {
 		t.Fatal(err)
 	}
-	if text, _ := os.ReadFile(path); string(text) != "before\n"+beginMark+"\nnew\n\n"+endMark+"after\n" {
-		t.Errorf("%q", text)
-	}
-	if err := os.WriteFile(path, []byte("no marks"), 0o644); err != nil {
+	doc, err := os.ReadFile("docs/reserve.md")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeDocument(path, "new"); err == nil {
-		t.Error("a document without marks is written")
+	if want := table(all); !strings.Contains(string(doc), want) {
+		t.Errorf("docs/reserve.md does not have this; go run ./e2e/measure -rows none -write puts it there:\n%s", want)
 	}
 }

@@ -30,30 +30,39 @@ const (
 var (
 	complete = regexp.MustCompile(`panicroom: .*\bend complete: (\S+); power off`)
 	failed   = regexp.MustCompile(`panicroom: .*(phase [a-z]+: FAILED.*)`)
-	memory   = regexp.MustCompile(`Out of memory.*|page allocation failure.*|Kernel panic.*`)
+	// memory is what the panic kernel itself says; panicroom quotes the dead one.
+	memory = regexp.MustCompile(`(?:^|^\[ *[\d.]+\] )(Out of memory.*|\S+: page allocation failure.*|Kernel panic.*)`)
 )
 
 // scenario is a machine of a row.
-func (b *measurement) scenario(r row, k *lab.Kernel, name, crashkernel string, disk lab.Disk, steps ...script.Step) *lab.Scenario {
+func (b *measurement) scenario(r row, k *lab.Kernel, name, crashkernel string, steps ...script.Step) *lab.Scenario {
 	return &lab.Scenario{
-		Name: name, Dir: filepath.Join(b.out, strings.ReplaceAll(r.name, "/", "-"), name),
+		Name: name, Dir: filepath.Join(b.dir(r), name),
 		Kernel: k, CPUs: 1, MemMiB: memMiB, Crashkernel: crashkernel,
-		Disk: &disk, Programs: []string{b.program[k.Release]}, Steps: steps,
-		Files: r.files(k), Limit: 15 * time.Minute,
+		Programs: []string{b.program[k.Release]}, Steps: steps,
+		Files: r.files, Limit: 15 * time.Minute,
 	}
+}
+
+// dir is where the runs of a row leave their files.
+func (b *measurement) dir(r row) string {
+	return filepath.Join(b.out, strings.ReplaceAll(r.name, "/", "-"))
 }
 
 // attempt crashes a machine with a reservation and tells whether the crash was
 // saved whole: the log, the dump, the report, and the machine powers off by
 // itself.
-func (b *measurement) attempt(ctx context.Context, r row, k *lab.Kernel, mib int) (try, *lab.Outcome, string, error) {
-	ctx, cancel := context.WithCancel(ctx)
+func (b *measurement) attempt(ctx context.Context, r row, k *lab.Kernel, at place, mib int) (try, *lab.Outcome, string, error) {
+	patient, cancel := context.WithCancel(ctx)
 	defer cancel()
 	quiet := time.AfterFunc(longSilence, cancel)
 	defer quiet.Stop()
-	load := lab.Run(append([]string{"panicroom", "load", "--final", "poweroff", "--test-cramped"}, r.target...)...)
-	s := b.scenario(r, k, fmt.Sprintf("%dM", mib), fmt.Sprintf("%dM", mib), r.disk,
+	load := lab.Run(append([]string{"panicroom", "load", "--final", "poweroff", "--test-cramped"}, at.target()...)...)
+	s := b.scenario(r, k, fmt.Sprintf("%dM", mib), fmt.Sprintf("%dM", mib),
 		lab.Burden(), load, lab.Run("panicroom", "crash", "--yes"))
+	if err := at.prepare(s); err != nil {
+		return try{}, nil, "", err
+	}
 	allowed := longSilence
 	s.OnLine = func(l vm.Line) {
 		if strings.Contains(l.Text, "Kernel panic - not syncing") {
@@ -61,9 +70,9 @@ func (b *measurement) attempt(ctx context.Context, r row, k *lab.Kernel, mib int
 		}
 		quiet.Reset(allowed)
 	}
-	o, err := s.Run(ctx)
-	if o == nil || o.Facts == nil {
-		return try{}, o, "", err
+	o, err := s.Run(patient)
+	if ctx.Err() != nil || o == nil || o.Facts == nil {
+		return try{}, o, "", errors.Join(ctx.Err(), err)
 	}
 	t := try{MiB: mib}
 	if l, ok := o.Step(load.Name); ok && l.Ended && l.Exit != 0 {
@@ -78,27 +87,31 @@ func (b *measurement) attempt(ctx context.Context, r row, k *lab.Kernel, mib int
 		return t, o, "", nil
 	}
 	end, i := o.Console(complete, crash)
-	bad, at := o.Console(failed, crash)
+	bad, wrong := o.Console(failed, crash)
 	switch {
-	case i >= 0 && at < 0 && o.PoweredOff() && err == nil:
+	case i >= 0 && wrong < 0 && o.PoweredOff() && err == nil:
 		t.Saved, t.End = true, "saved"
 		return t, o, path.Base(complete.FindStringSubmatch(end.Text)[1]), nil
-	case at >= 0:
+	case wrong >= 0:
 		t.End = failed.FindStringSubmatch(bad.Text)[1]
 	default:
 		t.End = "the panic kernel hangs"
 	}
-	if why, at := o.Console(memory, crash); at >= 0 {
-		t.End = memory.FindString(why.Text)
+	if why, i := o.Console(memory, crash); i >= 0 {
+		t.End = memory.FindStringSubmatch(why.Text)[1]
 	}
 	return t, o, "", nil
 }
 
 // ask starts a machine with more than enough memory reserved and lets panicroom say
 // what its recommendation is made of.
-func (b *measurement) ask(ctx context.Context, r row, k *lab.Kernel) (reserve.Facts, error) {
-	step := lab.Run(append([]string{"panicroom", "reserve", "--json"}, r.target...)...)
-	o, err := b.scenario(r, k, "facts", "320M", r.disk, step).Run(ctx)
+func (b *measurement) ask(ctx context.Context, r row, k *lab.Kernel, at place) (reserve.Facts, error) {
+	step := lab.Run(append([]string{"panicroom", "reserve", "--json"}, at.target()...)...)
+	s := b.scenario(r, k, "facts", "320M", step)
+	if err := at.prepare(s); err != nil {
+		return reserve.Facts{}, err
+	}
+	o, err := s.Run(ctx)
 	if err != nil {
 		return reserve.Facts{}, err
 	}
@@ -112,26 +125,4 @@ func (b *measurement) ask(ctx context.Context, r row, k *lab.Kernel) (reserve.Fa
 		return reserve.Facts{}, err
 	}
 	return answer.Recommendation.Facts, nil
-}
-
-// confirm starts a machine once more with the disk that a crash was saved on,
-// and lets panicroom report what the dump says: then it is there and whole.
-func (b *measurement) confirm(ctx context.Context, r row, k *lab.Kernel, image, crash string) error {
-	disk := r.disk
-	disk.Image = image
-	dir := path.Join(lab.CrashDir, crash)
-	manifest := script.Step{Name: "manifest", Show: &script.Show{Paths: []string{path.Join(dir, "manifest.json")}}}
-	report := lab.Run("panicroom", "report", dir)
-	o, err := b.scenario(r, k, "confirm", "", disk, manifest, report).Run(ctx)
-	if err != nil {
-		return err
-	}
-	defer o.Clean()
-	m, _ := o.Step(manifest.Name)
-	rep, ok := o.Step(report.Name)
-	if !ok || !rep.Ended || rep.Exit != 0 || !strings.Contains(rep.Stdout, "sysrq triggered crash") ||
-		!regexp.MustCompile(`"complete": true`).MatchString(m.Stdout) {
-		return fmt.Errorf("the console said that %s was saved whole, and the disk does not have it\n%s", crash, o.Story())
-	}
-	return nil
 }

@@ -8,7 +8,8 @@
 //
 // What each row found is kept in OUT/measure, so that rows can be measured one
 // after the other; -write puts all that is there into docs/reserve.md and
-// reserve/testdata/measured.json, where a test holds the model to it.
+// reserve/testdata/measured.json, where a test holds the model to it. Of a row that
+// was not measured here, what is there already stays.
 package main
 
 import (
@@ -29,6 +30,9 @@ import (
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 	"github.com/panicroom-kdump/panicroom/reserve"
 )
+
+// dataFile is what the test of the model reads, in the root of the module.
+const dataFile = "reserve/testdata/measured.json"
 
 // measurement is one run of the program.
 type measurement struct {
@@ -105,8 +109,8 @@ func (b *measurement) run(ctx context.Context) error {
 		return nil
 	}
 	return errors.Join(
-		writeData(filepath.Join("reserve", "testdata", "measured.json"), all),
-		writeDocument(filepath.Join("docs", "reserve.md"), text))
+		writeData(dataFile, all),
+		lab.WriteDocument(filepath.Join("docs", "reserve.md"), "make measure found", text))
 }
 
 // found is what is known of a row; a test of package reserve reads it too.
@@ -127,47 +131,72 @@ func (b *measurement) row(ctx context.Context, r row) error {
 	if b.program[k.Release], err = lab.PanicRoom(ctx, k); err != nil {
 		return err
 	}
-	f := &found{}
-	if b.facts {
-		if f, err = b.read(r.name); err != nil {
-			return err
-		}
+	if r.files, err = r.config(k); err != nil {
+		return err
+	}
+	f, err := b.read(r.name)
+	if errors.Is(err, fs.ErrNotExist) && !b.facts {
+		f, err = &found{}, nil
+	}
+	if err != nil {
+		return err
 	}
 	f.Row, f.Kernel = r.name, k.Release
-	if f.Facts, err = b.ask(ctx, r, k); err != nil || b.facts {
-		return errors.Join(err, b.keep(f))
+	at, err := b.place(ctx, r, k, b.dir(r))
+	if err != nil {
+		return err
 	}
-	var image, crash string // of the smallest that worked
-	f.Minimum, f.Tries, err = smallest(r.low, r.high, func(mib int) (try, error) {
-		t, o, saved, err := b.attempt(ctx, r, k, mib)
+	if err := b.search(ctx, r, k, at, f); err != nil {
+		said, serr := at.stop()
+		if said != "" {
+			err = fmt.Errorf("%w\nthe server said:\n%s", err, said)
+		}
+		return errors.Join(err, serr)
+	}
+	if _, err := at.stop(); err != nil {
+		return err
+	}
+	return b.keep(f)
+}
+
+// search finds what is to be found of a row.
+func (b *measurement) search(ctx context.Context, r row, k *lab.Kernel, at place, f *found) (err error) {
+	if f.Facts, err = b.ask(ctx, r, k, at); err != nil || b.facts {
+		return err
+	}
+	low, high := f.start()
+	f.Minimum, f.Tries, err = smallest(low, high, func(mib int) (try, error) {
+		t, o, saved, err := b.attempt(ctx, r, k, at, mib)
 		b.say("%s: %dM: %s", r.name, mib, t.End)
-		if err != nil || !t.Saved {
-			if o != nil {
-				err = joinClean(err, o)
-			}
-			return t, err
+		// Sizes that work come in falling order, so the last one is the smallest; what
+		// it saved is looked at when it is known.
+		if err == nil && t.Saved {
+			err = at.keep(o, saved)
 		}
-		// Sizes that work come in falling order, so the last one is the smallest;
-		// its disk is looked at when it is known.
-		if image != "" {
-			if err := os.Remove(image); err != nil {
-				return t, err
-			}
+		if o != nil {
+			err = joinClean(err, o)
 		}
-		image, crash = filepath.Join(b.out, strings.ReplaceAll(r.name, "/", "-"), "smallest.img"), saved
-		if err := os.Rename(o.Disk, image); err != nil {
-			return t, err
-		}
-		return t, joinClean(nil, o)
+		return t, err
 	})
 	if err != nil {
 		return err
 	}
-	if err := b.confirm(ctx, r, k, image, crash); err != nil {
-		return err
+	if err := at.confirm(ctx); err != nil {
+		return fmt.Errorf("the console said that a crash was saved whole: %w", err)
 	}
 	b.say("%s: the smallest is %dM", r.name, f.Minimum)
-	return b.keep(f)
+	return nil
+}
+
+// start is where to look first: where the border was when it was measured last, or
+// below what the model says.
+func (f *found) start() (low, high int) {
+	const below = 2 // steps
+	if f.Minimum > 0 {
+		return f.Minimum - stepMiB, f.Minimum
+	}
+	high = int(reserve.Recommend(f.Facts).Needed>>20) / stepMiB * stepMiB
+	return high - below*stepMiB, high
 }
 
 // keep writes what was found of a row into the output directory, and read reads it.
@@ -181,11 +210,32 @@ func (b *measurement) keep(f *found) error {
 
 func (b *measurement) read(row string) (*found, error) {
 	text, err := os.ReadFile(b.file(row))
+	if errors.Is(err, fs.ErrNotExist) {
+		return recorded(row)
+	}
 	if err != nil {
 		return nil, err
 	}
 	f := &found{}
 	return f, json.Unmarshal(text, f)
+}
+
+// recorded is what the test of the model knows of a row.
+func recorded(row string) (*found, error) {
+	text, err := os.ReadFile(dataFile)
+	if err != nil {
+		return nil, err
+	}
+	var all []*found
+	if err := json.Unmarshal(text, &all); err != nil {
+		return nil, fmt.Errorf("%s: %w", dataFile, err)
+	}
+	for _, f := range all {
+		if f.Row == row {
+			return f, nil
+		}
+	}
+	return nil, fmt.Errorf("%s in %s: %w", row, dataFile, fs.ErrNotExist)
 }
 
 // kept is what was found of all rows, in their order; a row that was never measured

@@ -1,62 +1,67 @@
 package main
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
 )
 
-// row is one machine of which the smallest reservation is looked for. A target
-// of another kind is a line in rows.
+// row is one machine of which the smallest reservation is looked for. A target of a
+// kind that is there is a line in rows; another kind is a place, too.
 type row struct {
-	name   string // KIND/SUITE/packed, or unpacked
-	suite  string // of the kernel
-	disk   lab.Disk
-	low    int      // MiB; with so little it is known to fail, or is tried
-	high   int      // MiB; so much is enough, or is tried
-	target []string // flags of load and reserve
-	// packed says that the machine has its kernel's configuration in /boot, as
-	// Debian's do: then modules go into the initramfs as they are, and the kernel
+	name  string // KIND/SUITE/packed, or unpacked
+	kind  string // of the target: a filesystem, raw, ssh or nfs
+	suite string // of the kernel
+	// packed says that the machine has its kernel's configuration, as Debian's do: then
+	// modules go into the initramfs as they are, and the kernel
 	// unpacks each when it is loaded. Otherwise they are unpacked there.
 	packed bool
+	files  map[string]string // of the machine, beside the usual
 }
 
-// diskMiB is room for the dump, and for the log of the largest journal.
-const diskMiB = 2048
+func packed(kind, suite string) row {
+	return row{name: kind + "/" + suite + "/packed", kind: kind, suite: suite, packed: true}
+}
 
-func directory(kind, suite string, packed bool) row {
-	r := row{
-		name: kind + "/" + suite + "/packed", suite: suite, packed: packed,
-		disk: lab.Disk{SizeMiB: diskMiB, Type: kind}, low: 92, high: 156,
-		target: []string{"--target", lab.CrashDir},
-	}
-	if !packed {
-		r.name = kind + "/" + suite + "/unpacked"
-	}
-	return r
+func unpacked(kind, suite string) row {
+	return row{name: kind + "/" + suite + "/unpacked", kind: kind, suite: suite}
 }
 
 // rows are all that is measured.
 func rows() []row {
 	return []row{
-		directory("ext4", "trixie", true),
-		directory("xfs", "trixie", true),
-		directory("btrfs", "trixie", true),
-		directory("ext4", "sid", true),
-		directory("xfs", "sid", true),
-		directory("btrfs", "sid", true),
-		directory("ext4", "trixie", false),
-		directory("xfs", "trixie", false),
-		directory("btrfs", "trixie", false),
-		directory("ext4", "sid", false),
+		packed("ext4", "trixie"),
+		packed("xfs", "trixie"),
+		packed("btrfs", "trixie"),
+		packed("raw", "trixie"),
+		packed("ssh", "trixie"),
+		packed("nfs", "trixie"),
+		packed("ext4", "sid"),
+		packed("xfs", "sid"),
+		packed("btrfs", "sid"),
+		packed("raw", "sid"),
+		packed("ssh", "sid"),
+		packed("nfs", "sid"),
+		unpacked("ext4", "trixie"),
+		unpacked("xfs", "trixie"),
+		unpacked("btrfs", "trixie"),
+		unpacked("ext4", "sid"),
 	}
 }
 
-// files are what the machine of a row has beside the usual.
-func (r row) files(k *lab.Kernel) map[string]string {
+// config is the file of the kernel's configuration, for a machine that has it: 7.2's
+// packages have it beside the modules, 6.12's in /boot.
+func (r row) config(k *lab.Kernel) (map[string]string, error) {
 	if !r.packed {
-		return nil
+		return nil, nil
 	}
-	name := "/boot/config-" + k.Release
-	return map[string]string{name: filepath.Join(k.Root, name)}
+	for _, name := range []string{k.Modules + "/config", "/boot/config-" + k.Release} {
+		at := filepath.Join(k.Root, name)
+		if _, err := os.Stat(at); err == nil {
+			return map[string]string{name: at}, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no configuration of %s in %s", k.Release, k.Root)
 }
