@@ -38,7 +38,7 @@ const (
 	// supervisorWork is PID 1 and the worker while modules are loaded, anonymous
 	// memory only: their code is in the initramfs.
 	supervisorWork = 5 * mib / 2
-	// saveWork is PID 1 (1.4 MiB), and the worker that saves (8 at most with one CPU), or
+	// saveWork is PID 1 (1.4 MiB), and the worker that saves (7.5 at most with one CPU), or
 	// the process that reports: before that the worker gives back what it can.
 	saveWork = 12 * mib
 
