@@ -163,7 +163,7 @@ func (r *Recommendation) work(f Facts, add func(string, uint64, string, ...any))
 		stay += m.Memory
 	}
 	if len(f.Modules) > 0 {
-		add("modules", stay, "%d of them with their symbols", len(f.Modules))
+		add("modules", stay, "%d of them with their symbols and types", len(f.Modules))
 	}
 	// What the kernel hands out, but for the peak: the rest is taken before it counts.
 	early := f.Image + 8*f.SectionRoots
