@@ -81,7 +81,7 @@ bench: deps ## speed, size and memory beside makedumpfile, as ratios (an hour or
 	@scripts/prerequisites bench
 	@go run ./e2e/bench $(BENCH)
 
-measure: deps ## the smallest crashkernel= for each kind of target, by bisection (half an hour)
+measure: deps ## the smallest crashkernel= for each kind of target, by bisection (two hours)
 	@scripts/prerequisites measure
 	@go run ./e2e/measure $(MEASURE)
 

@@ -16,10 +16,16 @@ type Addend struct {
 // What the kernel and panicroom take whatever the machine is, measured on riscv64
 // with Debian's 6.12.117 and 7.2.13; docs/reserve.md has the lists of where it goes.
 const (
-	// kernelWork is slab (7 MiB), tables of the start (4), stacks, page tables, and
-	// what the kernel keeps free for itself (2), less the part of the image that is
-	// given back when it has started (3): 13 with 6.12, 18.5 with 7.2.
-	kernelWork = 37 * mib / 2
+	// kernelWork is slab (8.5 MiB), tables of the start (4), stacks, page tables and
+	// what drivers take (5), less the part of the image that is given back when it has
+	// started (3): 14.5 with 7.2, less with 6.12.
+	kernelWork = 29 * mib / 2
+	// keptFree is what the kernel keeps free for itself while it has something to
+	// reclaim.
+	keptFree = 4 * mib
+	// listShare is the part of its memory that may lie on the lists of CPUs when it
+	// has nothing to reclaim; it is not looked for there.
+	listShare = 8
 	// acpiWork is what ACPI's interpreter takes of it: 79 MiB were too little where
 	// 85 left 11.
 	acpiWork = 20 * mib
@@ -32,7 +38,7 @@ const (
 	// supervisorWork is PID 1 and the worker while modules are loaded, anonymous
 	// memory only: their code is in the initramfs.
 	supervisorWork = 5 * mib / 2
-	// saveWork is PID 1 (1.4 MiB), and the worker that saves (8 at most with one CPU), or
+	// saveWork is PID 1 (1.4 MiB), and the worker that saves (7.5 at most with one CPU), or
 	// the process that reports: before that the worker gives back what it can.
 	saveWork = 12 * mib
 
@@ -142,7 +148,7 @@ func Parameter(size uint64) string { return fmt.Sprintf("crashkernel=%dM", round
 // work adds what the kernel and panicroom take to work.
 func (r *Recommendation) work(f Facts, add func(string, uint64, string, ...any)) {
 	add("section table", 8*f.SectionRoots, "%d pointers to sections of memory, as many as addresses allow", f.SectionRoots)
-	add("kernel at work", kernelWork, "slab, stacks, tables, what must stay free; measured")
+	add("kernel at work", kernelWork, "slab, stacks, tables, drivers; measured")
 	if f.ACPI {
 		add("ACPI", acpiWork, "tables of the firmware, interpreted; measured")
 	}
@@ -157,9 +163,14 @@ func (r *Recommendation) work(f Facts, add func(string, uint64, string, ...any))
 		stay += m.Memory
 	}
 	if len(f.Modules) > 0 {
-		add("modules", stay, "%d of them with their symbols", len(f.Modules))
+		add("modules", stay, "%d of them with their symbols and types", len(f.Modules))
 	}
-	r.Phases = phases(f)
+	// What the kernel hands out, but for the peak: the rest is taken before it counts.
+	early := f.Image + 8*f.SectionRoots
+	if f.BounceBuffers {
+		early += bounce
+	}
+	r.Phases = phases(f, r.Needed-early)
 	peak := r.Phases[0]
 	for _, p := range r.Phases[1:] {
 		if p.Bytes > peak.Bytes {
@@ -171,21 +182,24 @@ func (r *Recommendation) work(f Facts, add func(string, uint64, string, ...any))
 
 // phases are what happens one after the other, and needs memory that is given back.
 // The initramfs counts without the files of modules, and all modules as loaded, so a
-// phase has the files that are still there, less what is not loaded yet.
-func phases(f Facts) []Addend {
+// phase has the files that are still there, less what is not loaded yet. base is what
+// the kernel hands out beside them.
+func phases(f Facts, base uint64) []Addend {
 	var files, later uint64
 	for _, m := range f.Modules {
 		files += m.Shipped
 		later += m.Memory
 	}
 	less := func(n, by uint64) uint64 { return n - min(n, by) }
-	list := []Addend{{"unpacking", less(f.Packed+files, later), "the initramfs as it was loaded, until it is unpacked"}}
+	list := []Addend{{"unpacking", less(f.Packed+files, later) + keptFree, "the initramfs as it was loaded, until it is unpacked"}}
 	var worst Addend
 	for _, m := range f.Modules {
 		later -= m.Memory
-		if n := less(files+m.File+m.Start+supervisorWork, later); n > worst.Bytes {
-			worst = Addend{"loading " + m.Name, n, fmt.Sprintf("files of modules (%s), this one's unpacked (%s), to start it (%s), and panicroom",
-				ui.Bytes(files), ui.Bytes(m.File), ui.Bytes(m.Start))}
+		n := less(files+m.File+m.Start+supervisorWork, later)
+		lists := (base + n) / (listShare - 1)
+		if n += lists; n > worst.Bytes {
+			worst = Addend{"loading " + m.Name, n, fmt.Sprintf("files of modules (%s), this one's unpacked (%s), to start it (%s), pages on lists of CPUs (%s), and panicroom",
+				ui.Bytes(files), ui.Bytes(m.File), ui.Bytes(m.Start), ui.Bytes(lists))}
 		}
 		files -= m.Shipped
 	}
@@ -193,9 +207,9 @@ func phases(f Facts) []Addend {
 		list = append(list, worst)
 	}
 	save := uint64(saveWork)
-	why := "PID 1, the one that saves, the report, and buffers of the target"
+	why := "PID 1, the one that saves or the report, buffers of the target, and what must stay free"
 	if f.Limit > save {
-		save, why = f.Limit, "what --mem-limit lets it take, and buffers of the target"
+		save, why = f.Limit, "what --mem-limit lets it take, buffers of the target, and what must stay free"
 	}
 	var most uint64
 	for _, k := range f.Targets {
@@ -204,7 +218,7 @@ func phases(f Facts) []Addend {
 	if len(f.Targets) == 0 {
 		most = buffers("")
 	}
-	return append(list, Addend{"saving", save + most, why})
+	return append(list, Addend{"saving", save + most + keptFree, why})
 }
 
 func or(s, other string) string {

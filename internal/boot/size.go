@@ -15,8 +15,8 @@ type ModuleSize struct {
 	// unpacked, which is in memory while the module is loaded.
 	Packed uint64 `json:"packed"`
 	File   uint64 `json:"file"`
-	// Memory is what stays: its sections but those that are only for the start, and
-	// its symbols. Of Debian's modules for riscv64 the symbols are ten times the
+	// Memory is what stays: its sections but those that are only for the start, its
+	// symbols, and its types. Of Debian's modules for riscv64 the symbols are ten times the
 	// rest: the labels that a linker needs to relax jumps are kept.
 	Memory uint64 `json:"memory"`
 	// Start is what it takes beside File and Memory until it has started: the
@@ -87,6 +87,9 @@ func moduleSize(data []byte) (ModuleSize, error) {
 			if int(section.Link) < len(f.Sections) {
 				s.Start += f.Sections[section.Link].Size
 			}
+		case section.Name == ".BTF":
+			// The kernel keeps a copy (kernel/bpf/btf.c, btf_parse_module).
+			s.Memory += section.Size
 		case section.Flags&elf.SHF_ALLOC == 0:
 		case strings.HasPrefix(section.Name, ".init"):
 			s.Start += section.Size

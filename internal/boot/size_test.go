@@ -78,8 +78,8 @@ func someModule(machine elf.Machine) []byte {
 }
 
 func TestModuleSize(t *testing.T) {
-	// Text, two symbols with a byte for their type each, and their names.
-	const memory = 1000 + 2*(24+1) + 4 + 3
+	// Text, the types, two symbols with a byte for their type each, and their names.
+	const memory = 1000 + 5000 + 2*(24+1) + 4 + 3
 	// The start's section, all symbols with their names' table, the types of two.
 	const start = 300 + 8*24 + 8 + 2
 	for _, tt := range []struct {
