@@ -30,7 +30,7 @@ N ?= 50
 help: ## print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo '  make demo KERNEL=trixie|sid|built-trixie|built-sid MEM=2048 CPUS=2 CRASHKERNEL=128M SV=39|48|57 V=1'
+	@echo '  make demo KERNEL=trixie|sid|built-trixie|built-sid MEM=2048 CPUS=2 CRASHKERNEL=144M SV=39|48|57 V=1'
 	@echo '                  change its machine; V=1 shows both consoles'
 	@echo '  make bench BENCH="-parts speed -cores 2G -runs 3" picks, BENCH=-write writes docs/performance.md,'
 	@echo '                  MAKEDUMPFILE_SRC=FOLDER is the source of another makedumpfile than Debian'\''s'

@@ -29,7 +29,7 @@ func TestBuilt(t *testing.T) {
 			t.Parallel()
 			k := kernel(t, suite)
 			o := run(t, &lab.Scenario{
-				Name: suite, Kernel: k, CPUs: 2, MemMiB: 1024, KASLRSeed: 0x9e3779b97f4a7c15, Crashkernel: "128M",
+				Name: suite, Kernel: k, CPUs: 2, MemMiB: 1024, KASLRSeed: 0x9e3779b97f4a7c15, Crashkernel: "144M",
 				Disk: &lab.Disk{SizeMiB: 2048}, Programs: []string{panicRoom(t, k)},
 				Steps: []script.Step{lab.Burden(), loadStep("--test-raw"), crashStep(1)},
 			})

@@ -24,11 +24,11 @@ func TestEFI(t *testing.T) {
 		crashkernel string
 		says        string // each of the kernels
 	}{
-		{lab.UBoot, "trixie", "128M", `efi: EFI v2\.\d+ by Das U-Boot`},
+		{lab.UBoot, "trixie", "144M", `efi: EFI v2\.\d+ by Das U-Boot`},
 		// With ACPI a panic kernel needs 20 MiB more, 8 of them for what it makes
 		// of the tables; with 128M the modules do not fit, and load refuses it.
 		{lab.EDK2, "trixie", "192M", `ACPI: RSDP 0x`},
-		{lab.UBoot, "sid", "128M", `efi: EFI v2\.\d+ by Das U-Boot`},
+		{lab.UBoot, "sid", "144M", `efi: EFI v2\.\d+ by Das U-Boot`},
 		{lab.EDK2, "sid", "192M", `ACPI: RSDP 0x`},
 	} {
 		if tt.suite != "trixie" && !full() {

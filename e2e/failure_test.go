@@ -69,7 +69,7 @@ func TestRefusals(t *testing.T) {
 	asUser := named("not root", loadStep())
 	asUser.Run.UID = 65534
 	o := run(t, &lab.Scenario{
-		Name: "refusals", Kernel: k, MemMiB: 768, Crashkernel: "128M",
+		Name: "refusals", Kernel: k, MemMiB: 768, Crashkernel: "144M",
 		Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
 		Steps: []script.Step{
 			{Name: "w1", Write: &script.Write{Path: "/tmp/truncated", Copy: k.Image, Size: 10 << 20}},
@@ -181,7 +181,7 @@ func TestTargetFails(t *testing.T) {
 			t.Parallel()
 			k := kernel(t, "trixie")
 			o := run(t, &lab.Scenario{
-				Name: "target-" + strings.ReplaceAll(tt.name, " ", "-"), Kernel: k, MemMiB: 768, Crashkernel: "128M",
+				Name: "target-" + strings.ReplaceAll(tt.name, " ", "-"), Kernel: k, MemMiB: 768, Crashkernel: "144M",
 				// Without checksums, a superblock can be edited.
 				Disk: &lab.Disk{SizeMiB: 256, Features: "^metadata_csum"}, Programs: []string{panicRoom(t, k)},
 				Steps: append(append([]script.Step{loadStep()}, tt.steps...), crashStep(0)),
@@ -245,7 +245,7 @@ func TestOwnFailure(t *testing.T) {
 			t.Parallel()
 			k := kernel(t, "sid")
 			o := run(t, &lab.Scenario{
-				Name: "own-" + strings.ReplaceAll(how, ":", "-"), Kernel: k, MemMiB: 768, Crashkernel: "128M",
+				Name: "own-" + strings.ReplaceAll(how, ":", "-"), Kernel: k, MemMiB: 768, Crashkernel: "144M",
 				Disk: &lab.Disk{SizeMiB: 512}, Programs: []string{panicRoom(t, k)},
 				Steps: []script.Step{loadStep("--test-die", how), crashStep(0)},
 			})
@@ -299,7 +299,7 @@ func testIntegrity(t *testing.T, suite string) {
 	status := lab.Run("panicroom", "status", "--json")
 	status.Name = "status"
 	o := run(t, &lab.Scenario{
-		Name: "integrity-" + suite, Kernel: k, MemMiB: 768, Crashkernel: "128M",
+		Name: "integrity-" + suite, Kernel: k, MemMiB: 768, Crashkernel: "144M",
 		Disk: &lab.Disk{SizeMiB: 512}, Programs: []string{panicRoom(t, k)},
 		Steps: []script.Step{loadStep("--test-corrupt"), status, crashStep(0)},
 	})
@@ -336,7 +336,7 @@ func TestLockdown(t *testing.T) {
 	t.Parallel()
 	k := kernel(t, "trixie")
 	o := run(t, &lab.Scenario{
-		Name: "lockdown", Kernel: k, MemMiB: 768, Crashkernel: "128M", Cmdline: "lockdown=integrity",
+		Name: "lockdown", Kernel: k, MemMiB: 768, Crashkernel: "144M", Cmdline: "lockdown=integrity",
 		Disk: &lab.Disk{SizeMiB: 64}, Programs: []string{panicRoom(t, k)},
 		Steps: []script.Step{
 			loadStep(),

@@ -211,7 +211,7 @@ func TestHang(t *testing.T) {
 	k := kernel(t, "built-trixie")
 	steps, files := formSteps(t, k, []string{"vmlinux.norelocs"}, "--force")
 	s := &lab.Scenario{
-		Name: "hang", Kernel: k, MemMiB: 1024, Crashkernel: "128M", Limit: 4 * time.Minute,
+		Name: "hang", Kernel: k, MemMiB: 1024, Crashkernel: "144M", Limit: 4 * time.Minute,
 		Disk: &lab.Disk{SizeMiB: 256, Files: files}, Programs: []string{panicRoom(t, k)},
 		Steps: append(steps, crashStep(0)),
 	}

@@ -66,7 +66,7 @@ func (c cell) test(t *testing.T) {
 	k := kernel(t, c.suite)
 	o := run(t, &lab.Scenario{
 		Name:   fmt.Sprintf("matrix-%s-sv%d-%dharts-cpu%d", c.suite, c.sv, c.cpus, c.cpu),
-		Kernel: k, SV: c.sv, CPUs: c.cpus, MemMiB: 1024, Crashkernel: "128M",
+		Kernel: k, SV: c.sv, CPUs: c.cpus, MemMiB: 1024, Crashkernel: "144M",
 		Disk: &lab.Disk{SizeMiB: 2048}, Programs: []string{panicRoom(t, k)},
 		Steps: []script.Step{lab.Burden(), loadStep("--test-raw"), crashStep(c.cpu)},
 	})

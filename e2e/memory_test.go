@@ -27,12 +27,12 @@ func TestMemory(t *testing.T) {
 		crashkernel string
 		regions     int
 	}{
-		{"8GiB", "trixie", 8192, 1, "128M", 1},
+		{"8GiB", "trixie", 8192, 1, "144M", 1},
 		{"8GiB-high", "sid", 8192, 1, "256M,high", 2},
 		{"8GiB-high", "trixie", 8192, 1, "256M,high", 2},
-		{"nodes", "trixie", 1024, 2, "128M", 1},
-		{"nodes", "sid", 1024, 2, "128M", 1},
-		{"8GiB", "sid", 8192, 1, "128M", 1},
+		{"nodes", "trixie", 1024, 2, "144M", 1},
+		{"nodes", "sid", 1024, 2, "144M", 1},
+		{"8GiB", "sid", 8192, 1, "144M", 1},
 	}
 	for i, tt := range tests {
 		if i%2 == 1 && !full() {
@@ -95,7 +95,7 @@ func TestFirmwareMemory(t *testing.T) {
 	t.Parallel()
 	k := kernel(t, "trixie")
 	o := run(t, &lab.Scenario{
-		Name: "firmware", Kernel: k, CPUs: 2, MemMiB: 1024, Crashkernel: "128M",
+		Name: "firmware", Kernel: k, CPUs: 2, MemMiB: 1024, Crashkernel: "144M",
 		Disk: &lab.Disk{SizeMiB: 2048}, Programs: []string{panicRoom(t, k)},
 		Steps: []script.Step{loadStep("--test-raw", "--test-include-firmware"), crashStep(0)},
 	})

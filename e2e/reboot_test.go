@@ -26,7 +26,7 @@ func TestReboot(t *testing.T) {
 				return named(name, lab.Run("panicroom", "status"))
 			}
 			o := run(t, &lab.Scenario{
-				Name: "reboot-" + suite, Kernel: k, CPUs: 2, MemMiB: 1024, Crashkernel: "128M",
+				Name: "reboot-" + suite, Kernel: k, CPUs: 2, MemMiB: 1024, Crashkernel: "144M",
 				Disk: &lab.Disk{SizeMiB: 2048}, Programs: []string{panicRoom(t, k)},
 				Steps: []script.Step{
 					named("nothing to start", lab.Run("panicroom", "reboot", "--kexec", "--yes")),
@@ -60,7 +60,7 @@ func TestReboot(t *testing.T) {
 					}
 				}
 			}
-			if r, ok := o.Step("command line"); !ok || !strings.Contains(r.Stdout, "crashkernel=128M started.by=kexec") {
+			if r, ok := o.Step("command line"); !ok || !strings.Contains(r.Stdout, "crashkernel=144M started.by=kexec") {
 				t.Errorf("the next kernel's command line: %+v\n%s", r, o.Story())
 			}
 			if o.Facts != nil && o.Facts.TotalKiB < 800<<10 {

@@ -414,7 +414,7 @@ func TestTargetPartition(t *testing.T) {
 	first := named("/dev/vda", loadTo([]string{"partition:/dev/vda"}, "--test-raw"))
 	second := named("/dev/vdb", loadTo([]string{"partition:/dev/vdb"}, "--test-raw"))
 	o := run(t, &lab.Scenario{
-		Name: "target-partition", Kernel: k, MemMiB: 640, Crashkernel: "128M", Disk: &lab.Disk{SizeMiB: 64},
+		Name: "target-partition", Kernel: k, MemMiB: 640, Crashkernel: "144M", Disk: &lab.Disk{SizeMiB: 64},
 		Programs: []string{panicRoom(t, k)}, Extra: extra, Steps: []script.Step{first, second, crashStep(0)},
 	})
 	var dev string

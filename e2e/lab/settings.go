@@ -17,14 +17,14 @@ type Settings struct {
 	Suite       string // KERNEL, a suite of Debian: trixie
 	MemMiB      int    // MEM, MiB or with a suffix M or G: 2048
 	CPUs        int    // CPUS: 2
-	Crashkernel string // CRASHKERNEL: 128M
+	Crashkernel string // CRASHKERNEL: 144M
 	SV          int    // SV, 39, 48 or 57; 0 is what machine and kernel choose
 	Verbose     bool   // V=1
 }
 
 // SettingsFromEnv reads the variables of the environment.
 func SettingsFromEnv(getenv func(string) string) (Settings, error) {
-	s := Settings{Suite: "trixie", MemMiB: 2048, CPUs: 2, Crashkernel: "128M", Verbose: getenv("V") == "1"}
+	s := Settings{Suite: "trixie", MemMiB: 2048, CPUs: 2, Crashkernel: "144M", Verbose: getenv("V") == "1"}
 	if v := getenv("KERNEL"); v != "" {
 		if !suiteName.MatchString(v) {
 			return s, ui.Hint(fmt.Errorf("KERNEL=%s: not the name of a suite of Debian", v), "KERNEL=trixie or KERNEL=sid; built-trixie and built-sid after make kernels")

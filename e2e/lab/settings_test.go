@@ -7,7 +7,7 @@ import (
 )
 
 func TestSettingsFromEnv(t *testing.T) {
-	base := Settings{Suite: "trixie", MemMiB: 2048, CPUs: 2, Crashkernel: "128M"}
+	base := Settings{Suite: "trixie", MemMiB: 2048, CPUs: 2, Crashkernel: "144M"}
 	tests := []struct {
 		env  map[string]string
 		want Settings // the zero value: an error with a hint
@@ -16,8 +16,8 @@ func TestSettingsFromEnv(t *testing.T) {
 		{map[string]string{"KERNEL": "sid", "MEM": "8G", "CPUS": "4", "CRASHKERNEL": "256M,high", "SV": "sv39", "V": "1"},
 			Settings{Suite: "sid", MemMiB: 8192, CPUs: 4, Crashkernel: "256M,high", SV: 39, Verbose: true}},
 		{map[string]string{"MEM": "1024", "SV": "57", "V": "0"},
-			Settings{Suite: "trixie", MemMiB: 1024, CPUs: 2, Crashkernel: "128M", SV: 57}},
-		{map[string]string{"MEM": "768m"}, Settings{Suite: "trixie", MemMiB: 768, CPUs: 2, Crashkernel: "128M"}},
+			Settings{Suite: "trixie", MemMiB: 1024, CPUs: 2, Crashkernel: "144M", SV: 57}},
+		{map[string]string{"MEM": "768m"}, Settings{Suite: "trixie", MemMiB: 768, CPUs: 2, Crashkernel: "144M"}},
 		{map[string]string{"MEM": "12"}, Settings{}},
 		{map[string]string{"MEM": "2T"}, Settings{}},
 		{map[string]string{"MEM": "99999999999G"}, Settings{}},
