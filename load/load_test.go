@@ -460,8 +460,8 @@ func TestACPINeedsMore(t *testing.T) {
 		m.Iomem[i].End = m.Iomem[i].Start + c.size
 		m.CrashSize = c.size
 		_, err := makeOf(m, flat(m.Release, 0x1e6b000), make([]byte, 3<<20), nil)
-		if (err != nil) != c.refused || err != nil && !strings.Contains(err.Error(), "89.5 MiB to work with") {
-			t.Errorf("%d bytes reserved: %v; want a refusal that says 89.5 MiB: %v", c.size, err, c.refused)
+		if (err != nil) != c.refused || err != nil && !strings.Contains(err.Error(), "84.5 MiB to work with") {
+			t.Errorf("%d bytes reserved: %v; want a refusal that says 84.5 MiB: %v", c.size, err, c.refused)
 		}
 	}
 }
