@@ -360,7 +360,7 @@ func TestRules(t *testing.T) {
 		{name: "no initramfs", rule: RuleInitramfs, initramfs: -1},
 		{name: "initramfs larger than the region", rule: RuleRoom, initramfs: 120 << 20, hint: "crashkernel=616M",
 			says: []string{"128 MiB", "initramfs 120 MiB", "kernel 30.4 MiB", "152 MiB"}},
-		{name: "no room to work", rule: RuleRoom, initramfs: 20 << 20, says: []string{"60 MiB more when unpacked", "56.5 MiB to work with"}, hint: "crashkernel=184M"},
+		{name: "no room to work", rule: RuleRoom, initramfs: 20 << 20, says: []string{"60 MiB more when unpacked", "55.5 MiB to work with"}, hint: "crashkernel=184M"},
 		{name: "no /proc/vmcore", rule: RuleImage, change: func(m *host.Machine) { m.Config["CONFIG_PROC_VMCORE"] = "n" },
 			says: []string{"CONFIG_PROC_VMCORE"}, hint: "--kernel"},
 		{name: "no crash dumps", rule: RuleImage, change: func(m *host.Machine) { m.Config["CONFIG_CRASH_DUMP"] = "n" }, hint: "--kernel"},
@@ -460,8 +460,8 @@ func TestACPINeedsMore(t *testing.T) {
 		m.Iomem[i].End = m.Iomem[i].Start + c.size
 		m.CrashSize = c.size
 		_, err := makeOf(m, flat(m.Release, 0x1e6b000), make([]byte, 3<<20), nil)
-		if (err != nil) != c.refused || err != nil && !strings.Contains(err.Error(), "89.5 MiB to work with") {
-			t.Errorf("%d bytes reserved: %v; want a refusal that says 89.5 MiB: %v", c.size, err, c.refused)
+		if (err != nil) != c.refused || err != nil && !strings.Contains(err.Error(), "84.5 MiB to work with") {
+			t.Errorf("%d bytes reserved: %v; want a refusal that says 84.5 MiB: %v", c.size, err, c.refused)
 		}
 	}
 }
