@@ -33,7 +33,7 @@ func TestKexec(t *testing.T) {
 				return named(name, lab.Run(append([]string{"kexec"}, args...)...))
 			}
 			o := run(t, &lab.Scenario{
-				Name: "kexec-" + suite, Kernel: k, CPUs: 2, MemMiB: 2048, Crashkernel: "512M",
+				Name: "kexec-" + suite, Kernel: k, CPUs: 2, MemMiB: 2048, Crashkernel: "640M",
 				Programs: []string{p}, Files: map[string]string{"/usr/bin/kexec": p, "/usr/bin/makedumpfile": p, "/usr/bin/vmcore-dmesg": p},
 				Steps: []script.Step{
 					kexec("nothing loaded", "-S"),
@@ -68,7 +68,7 @@ func TestKexec(t *testing.T) {
 				}
 			}
 			for step, says := range map[string]string{
-				"version": "kexec-tools 2.", "size": "536870912", "command line": "nr_cpus=1 by=kexec",
+				"version": "kexec-tools 2.", "size": "671088640", "command line": "nr_cpus=1 by=kexec",
 				"log": "] Kernel panic - not syncing: sysrq triggered crash", "dump-dmesg": "The dmesg log is saved to /dmesg.",
 				"dump": "makedumpfile Completed.", "log of the dump": "Kernel panic - not syncing: sysrq triggered crash",
 				"usage": "FREE\t\t", "estimate": "  Remaining pages  : 0x",
