@@ -425,7 +425,7 @@ func TestSystemGRUB(t *testing.T) {
 func TestSoak(t *testing.T) {
 	n, err := strconv.Atoi(os.Getenv("N"))
 	if err != nil || n < 1 {
-		t.Skip("a day of emulation for 50 crashes: make soak N=50")
+		t.Skip("an hour of emulation for 50 crashes: make soak N=50")
 	}
 	y, _ := bootSystem(t, "soak", systemLimit+time.Duration(n)*20*time.Minute)
 	y.install(extlinux, "append")
