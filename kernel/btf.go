@@ -98,10 +98,12 @@ func parseWanted() (*wantedTypes, error) {
 			continue
 		}
 		name, members, ok := strings.Cut(line, ":")
-		if !ok || w.structs[name] != nil {
+		if !ok {
 			return nil, fmt.Errorf("table of wanted structs: line %q", line)
 		}
-		w.structs[name] = make(map[string]bool)
+		if w.structs[name] == nil {
+			w.structs[name] = make(map[string]bool)
+		}
 		w.names[name] = true
 		for _, m := range strings.Fields(members) {
 			w.structs[name][m] = true

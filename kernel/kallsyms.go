@@ -355,12 +355,6 @@ func (s *kallsyms) mark() error {
 	return nil
 }
 
-// wellKnown are names that this package asks for itself, one after the other:
-// whoever looks for one finds all in the same pass, which costs a second on a
-// slow machine.
-const wellKnown = "panic_cpu crash_notes __per_cpu_offset nr_cpu_ids __cpu_possible_mask " +
-	"node_data contig_page_data modules __start_BTF __stop_BTF"
-
 // maxRemembered bounds the addresses kept for later questions.
 const maxRemembered = 1024
 

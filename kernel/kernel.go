@@ -16,6 +16,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 
 	"github.com/panicroom-kdump/panicroom/vmcore"
@@ -68,6 +69,10 @@ type Kernel struct {
 	symbols    *kallsyms
 	symbolsErr error
 
+	perCPUMu  sync.Mutex
+	perCPU    *PerCPU
+	perCPUErr error
+
 	layoutMu  sync.Mutex
 	layout    *Layout
 	layoutErr error
@@ -101,3 +106,20 @@ func (k *Kernel) Arch() *Arch { return k.arch }
 
 // Memory is the physical memory that k was opened with.
 func (k *Kernel) Memory() Memory { return k.mem }
+
+// String is the address as people write it.
+func (a VirtAddr) String() string { return fmt.Sprintf("%#x", uint64(a)) }
+
+// MarshalText writes the address in hexadecimal with 0x: as a number JSON's
+// readers would round it.
+func (a VirtAddr) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (a *VirtAddr) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 0, 64)
+	if err != nil {
+		return fmt.Errorf("address %q: %w", text, err)
+	}
+	*a = VirtAddr(n)
+	return nil
+}

@@ -14,6 +14,13 @@ import (
 	"time"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
+	"github.com/panicroom-kdump/panicroom/kernel/block"
+	"github.com/panicroom-kdump/panicroom/kernel/fs"
+	"github.com/panicroom-kdump/panicroom/kernel/lock"
+	"github.com/panicroom-kdump/panicroom/kernel/mm"
+	"github.com/panicroom-kdump/panicroom/kernel/net"
+	"github.com/panicroom-kdump/panicroom/kernel/sched"
+	"github.com/panicroom-kdump/panicroom/kernel/stack"
 )
 
 // Options say how much is reported. The zero value is good, and so is nil.
@@ -32,7 +39,24 @@ type Report struct {
 	Kernel  Kernel  `json:"kernel"`
 	Machine Machine `json:"machine"`
 	Crash   Crash   `json:"crash"`
-	CPUs    []CPU   `json:"cpus"`
+	// Signature is the same for crashes that are the same.
+	Signature *Signature `json:"signature,omitempty"`
+	// Fault is the instruction at fault of an oops.
+	Fault *Fault `json:"fault,omitempty"`
+	CPUs  []CPU  `json:"cpus"`
+	// Blocked are the tasks in uninterruptible sleep, those with equal stacks
+	// together, the largest group first.
+	Blocked   []Group          `json:"blocked,omitempty"`
+	Locks     []lock.Lock      `json:"locks,omitempty"`
+	Chains    []lock.Chain     `json:"chains,omitempty"`
+	Load      *sched.Load      `json:"load,omitempty"`
+	Tasks     []sched.Task     `json:"tasks,omitempty"`
+	RunQueues []sched.RunQueue `json:"run_queues,omitempty"`
+	Memory    *mm.Summary      `json:"memory,omitempty"`
+	Slabs     []mm.Cache       `json:"slabs,omitempty"` // the largest ones, the largest first
+	Disks     []block.Disk     `json:"disks,omitempty"`
+	Mounts    []fs.Mount       `json:"mounts,omitempty"`
+	Net       []net.Interface  `json:"net,omitempty"`
 	// Modules that were loaded, the newest first.
 	Modules []Module `json:"modules"`
 	Log     Log      `json:"log"`
@@ -111,6 +135,46 @@ type CPU struct {
 	PC        Frame      `json:"pc"`
 	RA        *Frame     `json:"ra,omitempty"`
 	Registers []Register `json:"registers,omitempty"`
+	Comm      string     `json:"comm,omitempty"`
+	// Stack is what ran there, as its stack tells.
+	Stack *stack.Stack `json:"stack,omitempty"`
+}
+
+// Group is tasks whose stacks are equal.
+type Group struct {
+	Tasks []sched.Ref `json:"tasks"`
+	// Longest is for how long the first of them has waited, in nanoseconds; they
+	// are sorted by that.
+	Longest uint64      `json:"longest_ns,omitempty"`
+	Stack   stack.Stack `json:"stack"`
+}
+
+// Fault is the instruction at fault.
+type Fault struct {
+	PC kernel.VirtAddr `json:"pc"`
+	// Code are the instructions around it.
+	Code []Instruction `json:"code,omitempty"`
+	// Address is what was accessed, for faults of memory.
+	Address kernel.VirtAddr `json:"address,omitempty"`
+	// Meaning says what the fault is in words: "read through a null pointer,
+	// at offset 0x18".
+	Meaning string `json:"meaning,omitempty"`
+}
+
+// Instruction is one instruction of the dead kernel's code.
+type Instruction struct {
+	Addr  kernel.VirtAddr `json:"addr"`
+	Bytes string          `json:"bytes"` // hexadecimal, in the order of memory
+	Text  string          `json:"text"`  // as an assembler reads it; "" if it is none
+	Fault bool            `json:"fault,omitempty"`
+}
+
+// Signature is what a crash is recognised by: docs/signature.md.
+type Signature struct {
+	// ID is "v1:" and 16 hexadecimal digits of a hash over Kind and Frames.
+	ID     string   `json:"id"`
+	Kind   string   `json:"kind"`
+	Frames []string `json:"frames"` // names of functions, the innermost first
 }
 
 // Register is one register of a CPU.
@@ -121,9 +185,12 @@ type Register struct {
 
 // Module is a loaded module.
 type Module struct {
-	Name  string `json:"name"`
-	Size  uint64 `json:"size"` // bytes
-	State string `json:"state,omitempty"`
+	Name   string          `json:"name"`
+	Addr   kernel.VirtAddr `json:"addr"` // of its struct module
+	Base   kernel.VirtAddr `json:"base"` // of its code
+	Size   uint64          `json:"size"` // bytes
+	State  string          `json:"state,omitempty"`
+	Taints string          `json:"taints,omitempty"` // letters, as in /proc/modules: "OE"
 }
 
 // Log is the end of the kernel's log.

@@ -46,23 +46,30 @@ var floors = map[string]int{
 	"target/targettest": 3,
 	"vmcore/vmcoretest": 3,
 
-	"report":  3,
-	"reserve": 3,
+	"kernel/stack": 3,
+	"kernel/sched": 3,
+	"kernel/mm":    3,
+	"kernel/fs":    3,
+	"kernel/block": 3,
+	"kernel/net":   3,
+	"reserve":      3,
 
 	"kernel/kerneltest": 4,
+	"kernel/lock":       4,
 
-	"saved":   4,
 	"load":    4,
 	"capture": 4,
+	"setup":   4,
+	"report":  5,
 
-	"crashenv": 5,
-	"setup":    4,
-	"status":   5,
-	"after":    5,
+	"crashenv": 6,
+	"saved":    6,
+	"status":   7,
+	"after":    7,
 
-	"cmd/panicroom": 6,
+	"cmd/panicroom": 8,
 
-	".": 7, // the story; imports nothing
+	".": 9, // the story; imports nothing
 }
 
 // edges are the imports inside the house that are allowed, each with its
@@ -101,7 +108,23 @@ var edges = []struct{ from, to, because string }{
 	{"saved", "target", "how the names of incomplete crashes end"},
 	{"saved", "report", "what happened is the headline of the saved report"},
 
+	{"kernel/stack", "kernel", "who called whom is read from a dead kernel's stacks"},
+	{"kernel/sched", "kernel", "tasks and run queues are read from a dead kernel"},
+	{"kernel/mm", "kernel", "what memory was used for is read from a dead kernel"},
+	{"kernel/fs", "kernel", "mounts are read from a dead kernel"},
+	{"kernel/block", "kernel", "disks and their requests are read from a dead kernel"},
+	{"kernel/net", "kernel", "network interfaces are read from a dead kernel"},
+	{"kernel/lock", "kernel", "locks are read from a dead kernel"},
+	{"kernel/lock", "kernel/sched", "who waits and who holds are tasks"},
+
 	{"report", "kernel", "a report is opinions over what kernel answers"},
+	{"report", "kernel/stack", "who called whom"},
+	{"report", "kernel/sched", "tasks, run queues, load"},
+	{"report", "kernel/mm", "what memory was used for"},
+	{"report", "kernel/fs", "mounts"},
+	{"report", "kernel/block", "disks and requests under way"},
+	{"report", "kernel/net", "network interfaces"},
+	{"report", "kernel/lock", "who blocks whom"},
 
 	{"reserve", "internal/host", "the sum begins with facts of the machine"},
 	{"reserve", "internal/boot", "what modules take"},

@@ -1,0 +1,117 @@
+package kernel
+
+// wantedStructs is the one table of what a Layout holds, a subject each:
+// struct: members. A member has all names it had since 5.4; what a kernel lacks
+// is left out of its layout. A struct may stand under several subjects.
+const wantedStructs = wantedMemoryMap + wantedTasks + wantedModules + wantedLog + wantedStacks +
+	wantedTrees + wantedSched + wantedLocks + wantedMM + wantedFS + wantedBlock + wantedNet + wantedBugs
+
+const wantedMemoryMap = `
+page: flags _mapcount page_type _refcount mapping __folio_index lru private compound_head compound_info compound_order compound_dtor
+folio: _folio_order _folio_dtor _flags_1
+list_head: next prev
+mem_section: section_mem_map usage
+mem_section_usage: subsection_map
+pglist_data: node_zones nr_zones node_id node_start_pfn node_spanned_pages node_present_pages
+zone: free_area vm_stat zone_start_pfn spanned_pages present_pages managed_pages name per_cpu_pageset pageset per_cpu_zonestats unaccepted_pages _watermark
+free_area: free_list nr_free
+per_cpu_pages: count lists
+per_cpu_pageset: pcp vm_stat_diff
+per_cpu_zonestat: vm_stat_diff
+nodemask_t: bits
+cpumask: bits
+uts_namespace: name
+new_utsname: sysname nodename release version machine domainname
+`
+
+const wantedTasks = `
+task_struct: thread_info thread tasks pid tgid comm stack state __state exit_state flags on_cpu cpu mm active_mm real_parent parent group_leader thread_group thread_node children sibling signal prio policy utime stime start_time start_boottime nvcsw nivcsw sched_info last_switch_count last_switch_time nsproxy real_cred cred stack_canary
+thread_info: cpu flags preempt_count kernel_sp user_sp
+thread_struct: sp ra s cpu_context pc
+thread_union:
+cpu_context: fp sp pc
+sched_info: last_arrival last_queued run_delay pcount
+signal_struct: thread_head nr_threads
+mm_struct: pgd owner exe_file total_vm rss_stat arg_start arg_end
+cred: uid euid
+rq: curr idle stop cpu nr_running clock
+`
+
+const wantedModules = `
+module: list name state mem core_layout init_layout core_kallsyms kallsyms version srcversion taints refcnt source_list target_list build_id init exit args num_syms syms
+module_memory: base size
+module_layout: base size text_size ro_size
+mod_kallsyms: symtab num_symtab strtab typetab
+module_use: source target source_list target_list
+atomic_t: counter
+atomic_long_t: counter
+elf64_sym: st_name st_info st_other st_shndx st_value st_size
+btf_module: list module btf
+btf: data data_size start_id start_str_off
+`
+
+const wantedLog = `
+printk_ringbuffer: desc_ring text_data_ring fail
+prb_desc_ring: count_bits descs infos head_id tail_id
+prb_data_ring: size_bits data head_lpos tail_lpos
+prb_desc: state_var text_blk_lpos
+prb_data_blk_lpos: begin next
+printk_info: seq ts_nsec text_len facility flags level caller_id caller_id2 comm dev_info
+dev_printk_info: subsystem device
+latched_seq: val
+kernel_stat: cpustat
+timekeeper: xtime_sec
+irqaction: handler name
+`
+
+// For package kernel/stack: registers that an exception left on a stack.
+const wantedStacks = `
+pt_regs: epc ra sp gp tp s0 status badaddr cause orig_a0 a0 pc pstate regs ip flags orig_ax
+`
+
+// Lists and trees, for this package's own iterators.
+const wantedTrees = `
+`
+
+// For package kernel/sched: tasks, run queues, load.
+const wantedSched = `
+`
+
+// For package kernel/lock: who holds and who waits.
+const wantedLocks = `
+`
+
+// For package kernel/mm: memory in use.
+const wantedMM = `
+`
+
+// For package kernel/fs: mounts.
+const wantedFS = `
+`
+
+// For package kernel/block: disks and requests in flight.
+const wantedBlock = `
+`
+
+// For package kernel/net: network interfaces.
+const wantedNet = `
+`
+
+// For package report: where BUG() and WARN() stand in the source.
+const wantedBugs = `
+`
+
+// wantedEnums is the table of the enums that a Layout holds, with all their
+// enumerators.
+const wantedEnums = `
+pageflags pagetype compound_dtor_id zone_type zone_stat_item migratetype
+module_state mod_mem_type system_states
+`
+
+// wellKnown are names of symbols that dumps are asked for, one after the other:
+// whoever looks for one finds all in the same pass, which costs a second on a
+// slow machine.
+const wellKnown = `
+panic_cpu crash_notes __per_cpu_offset nr_cpu_ids __cpu_possible_mask
+node_data contig_page_data modules __start_BTF __stop_BTF init_task
+`
