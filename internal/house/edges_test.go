@@ -21,6 +21,7 @@ var floors = map[string]int{
 	"internal/house":    0,
 
 	"vmcore":              1,
+	"kernel/btf":          1,
 	"internal/getopt":     1,
 	"internal/host":       1,
 	"internal/kimage":     1,
@@ -92,6 +93,7 @@ var edges = []struct{ from, to, because string }{
 	{"internal/bootloader", "internal/ui", "hints in errors"},
 	{"internal/device", "internal/sys", "uevents, device numbers, finit_module"},
 
+	{"kernel", "kernel/btf", "its small table of offsets comes from the types that it carries"},
 	{"kernel", "vmcore", "a dead kernel is seen through its dump"},
 	{"target", "internal/sys", "free space, preallocation, fsync of whole filesystems"},
 	{"target", "internal/ui", "hints in errors"},
