@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -66,11 +67,8 @@ func (r *Report) readLog(k source, lines int) *incident {
 
 	in := s.incident(last)
 	r.Kernel.Taint = in.taint
-	r.Kernel.Command = s.cmdline
-	r.Machine.Hardware = in.hardware
-	if r.Machine.Hardware == "" {
-		r.Machine.Hardware = s.model
-	}
+	r.Kernel.Command = cmp.Or(r.Kernel.Command, s.cmdline)
+	r.Machine.Hardware = cmp.Or(r.Machine.Hardware, in.hardware, s.model)
 	c := &r.Crash
 	c.Kind, c.Reason, c.Cause, c.Where = in.kind, in.reason, in.cause, in.where
 	c.Uptime = last.Round(time.Microsecond).Seconds()

@@ -31,6 +31,7 @@ type dead struct {
 	logErr  error
 	cpus    []kernel.CPU
 	panic   int // CPU + 1
+	taints  uint64
 	modules []kernel.Module
 	symbols map[kernel.VirtAddr]string // name by address, all of 0x100 bytes
 }
@@ -70,6 +71,14 @@ func (d *dead) Utsname() (kernel.Utsname, error) {
 	}
 	return *d.uts, nil
 }
+
+// What memory says beyond the log these kernels do not know.
+
+func (d *dead) CommandLine() (string, error) { return "", errGone }
+
+func (d *dead) Hardware() (string, error) { return "", errGone }
+
+func (d *dead) Tainted() (uint64, error) { return d.taints, nil }
 
 func (d *dead) Log() iter.Seq2[kernel.LogRecord, error] {
 	return func(yield func(kernel.LogRecord, error) bool) {
