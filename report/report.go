@@ -206,8 +206,10 @@ type Module struct {
 type Log struct {
 	Records int      `json:"records"` // in the whole log
 	Tail    []string `json:"tail"`    // lines as in dmesg.txt
+	// Levels has a digit for each of Tail, 0 (emergency) to 7 (debug).
+	Levels string `json:"levels,omitempty"`
 
-	short []string // the same without callers
+	short []string // the same as Tail without callers
 }
 
 // Bounds of a report.
