@@ -66,7 +66,10 @@ irqaction: handler name
 
 // For package kernel/stack: registers that an exception left on a stack.
 const wantedStacks = `
-pt_regs: epc ra sp gp tp s0 status badaddr cause orig_a0 a0 pc pstate regs ip flags orig_ax
+pt_regs: epc ra sp gp tp s0 a0 s2 t6 status badaddr cause
+task_struct: stack thread on_cpu ret_stack curr_ret_stack
+thread_struct: ra sp s
+ftrace_ret_stack: ret func
 `
 
 // Lists and trees, for this package's own iterators.
@@ -114,4 +117,7 @@ module_state mod_mem_type system_states
 const wellKnown = `
 panic_cpu crash_notes __per_cpu_offset nr_cpu_ids __cpu_possible_mask
 node_data contig_page_data modules __start_BTF __stop_BTF init_task
+_start _stext _etext __start_init_stack __end_init_stack _sinittext _einittext handle_exception ret_from_exception_end
+ret_from_fork ret_from_kernel_thread ret_from_fork_kernel_asm ret_from_fork_user_asm
+_start_kernel secondary_start_sbi irq_stack_ptr overflow_stack return_to_handler
 `
