@@ -128,6 +128,7 @@ module_state mod_mem_type system_states
 const wellKnown = `
 panic_cpu crash_notes __per_cpu_offset nr_cpu_ids __cpu_possible_mask
 node_data contig_page_data modules __start_BTF __stop_BTF init_task
+tainted_mask saved_command_line dump_stack_arch_desc_str __cpu_online_mask
 _totalram_pages totalreserve_pages vm_zone_stat vm_node_stat blockdev_superblock
 hstates hugetlb_max_hstate nr_vmalloc_pages pcpu_nr_populated pcpu_nr_units
 vm_committed_as total_swap_pages nr_swap_pages sysctl_overcommit_ratio
