@@ -114,4 +114,5 @@ module_state mod_mem_type system_states
 const wellKnown = `
 panic_cpu crash_notes __per_cpu_offset nr_cpu_ids __cpu_possible_mask
 node_data contig_page_data modules __start_BTF __stop_BTF init_task
+tainted_mask saved_command_line dump_stack_arch_desc_str __cpu_online_mask
 `

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -54,20 +55,20 @@ func (r *Report) readLog(k source, lines int) *incident {
 		r.missing("the log", fmt.Errorf("it is empty"))
 	}
 	r.Log.Tail = []string{}
+	levels := make([]byte, len(tail))
 	for i := range tail {
 		rec := tail[(oldest+i)%len(tail)]
+		levels[i] = '0' + min(rec.Level, 7)
 		r.Log.Tail = append(r.Log.Tail, rec.Line())
 		rec.Caller = kernel.Caller{}
 		r.Log.short = append(r.Log.short, rec.Line())
 	}
+	r.Log.Levels = string(levels)
 
 	in := s.incident(last)
 	r.Kernel.Taint = in.taint
-	r.Kernel.Command = s.cmdline
-	r.Machine.Hardware = in.hardware
-	if r.Machine.Hardware == "" {
-		r.Machine.Hardware = s.model
-	}
+	r.Kernel.Command = cmp.Or(r.Kernel.Command, s.cmdline)
+	r.Machine.Hardware = cmp.Or(r.Machine.Hardware, in.hardware, s.model)
 	c := &r.Crash
 	c.Kind, c.Reason, c.Cause, c.Where = in.kind, in.reason, in.cause, in.where
 	c.Uptime = last.Round(time.Microsecond).Seconds()

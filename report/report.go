@@ -72,7 +72,16 @@ type Kernel struct {
 	Arch    string `json:"arch"`
 	Paging  string `json:"paging,omitempty"` // sv39, sv48, sv57
 	Taint   string `json:"taint,omitempty"`  // as the log has it: "Not tainted", "Tainted: G W"
-	Command string `json:"command_line,omitempty"`
+	// Taints are the same with their meanings, and with what the crash itself
+	// added.
+	Taints  []Taint `json:"taints,omitempty"`
+	Command string  `json:"command_line,omitempty"`
+}
+
+// Taint is a reason for which the kernel's word counts less.
+type Taint struct {
+	Letter  string `json:"letter"`
+	Meaning string `json:"meaning"`
 }
 
 // Machine is what it ran on.
@@ -197,8 +206,10 @@ type Module struct {
 type Log struct {
 	Records int      `json:"records"` // in the whole log
 	Tail    []string `json:"tail"`    // lines as in dmesg.txt
+	// Levels has a digit for each of Tail, 0 (emergency) to 7 (debug).
+	Levels string `json:"levels,omitempty"`
 
-	short []string // the same without callers
+	short []string // the same as Tail without callers
 }
 
 // Bounds of a report.
@@ -216,6 +227,9 @@ type source interface {
 	Info() *kernel.VMCoreInfo
 	Arch() *kernel.Arch
 	Utsname() (kernel.Utsname, error)
+	CommandLine() (string, error)
+	Hardware() (string, error)
+	Tainted() (uint64, error)
 	Log() iter.Seq2[kernel.LogRecord, error]
 	CPUs() ([]kernel.CPU, error)
 	PanicCPU() (int, error)
@@ -266,6 +280,18 @@ func (r *Report) identify(k source) {
 	}
 	if t, ok := info.CrashTime(); ok {
 		r.Crash.Time = &t
+	}
+	// The log has these, too, as long as its beginning is not overwritten.
+	if s, err := k.CommandLine(); err == nil {
+		r.Kernel.Command = printable(s)
+	}
+	if s, err := k.Hardware(); err == nil {
+		r.Machine.Hardware = printable(s)
+	}
+	if mask, err := k.Tainted(); err == nil {
+		for _, t := range kernel.Taints(mask) {
+			r.Kernel.Taints = append(r.Kernel.Taints, Taint{string(t.Letter), t.Meaning})
+		}
 	}
 	u, err := k.Utsname()
 	if err != nil {

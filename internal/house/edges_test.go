@@ -65,6 +65,8 @@ var floors = map[string]int{
 	"setup":   4,
 	"report":  5,
 
+	"report/reporttest": 6,
+
 	"crashenv": 6,
 	"saved":    6,
 	"inspect":  6,
@@ -131,6 +133,7 @@ var edges = []struct{ from, to, because string }{
 	{"inspect", "vmcore", "physical addresses"},
 
 	{"report", "kernel", "a report is opinions over what kernel answers"},
+	{"report", "internal/ui", "sizes in words"},
 	{"report", "kernel/stack", "who called whom"},
 	{"report", "kernel/sched", "tasks, run queues, load"},
 	{"report", "kernel/mm", "what memory was used for"},
@@ -138,6 +141,16 @@ var edges = []struct{ from, to, because string }{
 	{"report", "kernel/block", "disks and requests under way"},
 	{"report", "kernel/net", "network interfaces"},
 	{"report", "kernel/lock", "who blocks whom"},
+
+	{"report/reporttest", "report", "a report with everything in it"},
+	{"report/reporttest", "kernel", "has one of all"},
+	{"report/reporttest", "kernel/block", "has one of all"},
+	{"report/reporttest", "kernel/fs", "has one of all"},
+	{"report/reporttest", "kernel/lock", "has one of all"},
+	{"report/reporttest", "kernel/mm", "has one of all"},
+	{"report/reporttest", "kernel/net", "has one of all"},
+	{"report/reporttest", "kernel/sched", "has one of all"},
+	{"report/reporttest", "kernel/stack", "has one of all"},
 
 	{"reserve", "internal/host", "the sum begins with facts of the machine"},
 	{"reserve", "internal/boot", "what modules take"},
