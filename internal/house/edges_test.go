@@ -45,7 +45,7 @@ var floors = map[string]int{
 	"target/partition":  3,
 	"target/sshdir":     3,
 	"target/targettest": 3,
-	"vmcore/vmcoretest": 3,
+	"vmcore/vmcoretest": 2,
 
 	"kernel/stack": 3,
 	"kernel/sched": 3,
@@ -56,7 +56,7 @@ var floors = map[string]int{
 
 	"reserve": 3,
 
-	"kernel/kerneltest": 4,
+	"kernel/kerneltest": 3,
 	"kernel/lock":       4,
 	"kernel/value":      4,
 
