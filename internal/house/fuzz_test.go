@@ -41,6 +41,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"kallsyms", "kernel", `^Symbol$`, `^FuzzKallsyms$`},
 	{"BTF", "kernel", `^LayoutFromBTF$`, `^FuzzLayoutFromBTF$`},
 	{"all types of a BTF", "kernel/btf", `^Parse$`, `^FuzzParse$`},
+	{"objects by their types", "kernel/value", `^Reader$`, `^FuzzRead$`},
 	{"layouts", "kernel", `^Layout$`, `^FuzzParseLayout$`},
 	{"sections of memory", "kernel", `^MemMap$`, `^FuzzSections$`},
 	{"struct pages", "kernel", `^PageLayout$`, `^FuzzPageDecode$`},
