@@ -1,10 +1,10 @@
 // Command bench measures panicroom beside makedumpfile: both read the same
 // cores of riscv64 machines on this machine, and the same /proc/vmcore in a
-// crash kernel. make bench runs it; docs/performance.md has what it printed
+// crash kernel; and its report beside crash. make bench runs it; docs/performance.md has what it printed
 // and how it measures.
 //
-//	bench [-parts speed,room,memory] [-cores 2G,16G,256G] [-levels 1,31]
-//	      [-compress zstd,lzo,snappy,zlib] [-runs 3] [-write]
+//	bench [-parts speed,report,room,memory] [-cores 2G,16G,256G] [-levels 1,31]
+//	      [-compress zstd,lzo,snappy,zlib] [-runs 3] [-report-runs 5] [-write]
 //
 // MAKEDUMPFILE_SRC names a folder with the source of a makedumpfile to build in
 // place of Debian's newest, MAKEDUMPFILE one that is built already.
@@ -35,6 +35,7 @@ type bench struct {
 	parts, cores, compress []string
 	levels                 []int
 	runs, roomRuns         int
+	reportRuns             int
 	write                  bool
 }
 
@@ -77,13 +78,14 @@ func parse(args []string) (*bench, error) {
 			return nil
 		})
 	}
-	list(&b.parts, "parts", "speed,room,memory", "what to measure")
-	list(&b.cores, "cores", "2G,16G,256G", "cores for speed")
+	list(&b.parts, "parts", "speed,report,room,memory", "what to measure")
+	list(&b.cores, "cores", "2G,16G,256G", "cores for speed and report")
 	list(&b.compress, "compress", "zstd,lzo,snappy,zlib", "compressions for speed")
 	var levels []string
 	list(&levels, "levels", "1,31", "levels for speed")
 	f.IntVar(&b.runs, "runs", 3, "`N` runs of each program")
 	f.IntVar(&b.roomRuns, "room-runs", 2, "`N` runs of each program in the crash kernel")
+	f.IntVar(&b.reportRuns, "report-runs", 5, "`N` runs of the report")
 	f.BoolVar(&b.write, "write", false, "write the result into docs/performance.md")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -95,7 +97,7 @@ func parse(args []string) (*bench, error) {
 		}
 		b.levels = append(b.levels, n)
 	}
-	b.runs, b.roomRuns = max(1, b.runs), max(1, b.roomRuns)
+	b.runs, b.roomRuns, b.reportRuns = max(1, b.runs), max(1, b.roomRuns), max(1, b.reportRuns)
 	return b, nil
 }
 
@@ -122,6 +124,13 @@ func (b *bench) run(ctx context.Context) error {
 			return err
 		}
 		text += "## Speed and size\n\n" + tables(results)
+	}
+	if slices.Contains(b.parts, "report") {
+		all, version, err := b.report(ctx)
+		if err != nil {
+			return err
+		}
+		text += "## The report\n\n" + reportTable(all, version) + "\n"
 	}
 	if slices.Contains(b.parts, "room") {
 		all, err := b.room(ctx)
