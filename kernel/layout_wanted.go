@@ -83,6 +83,19 @@ const wantedLocks = `
 
 // For package kernel/mm: memory in use.
 const wantedMM = `
+zone: watermark_boost
+pglist_data: per_cpu_nodestats
+per_cpu_nodestat: vm_node_stat_diff
+percpu_counter: count counters
+hstate: order nr_huge_pages free_huge_pages resv_huge_pages surplus_huge_pages
+super_block: s_inodes
+inode: i_sb_list i_mapping
+address_space: nrpages
+kmem_cache: object_size oo min name list node per_node
+kmem_cache_order_objects: x
+kmem_cache_node: nr_slabs total_objects
+kmem_cache_per_node_ptrs: node
+task_struct: stack_vm_area
 `
 
 // For package kernel/fs: mounts.
@@ -105,6 +118,7 @@ const wantedBugs = `
 // enumerators.
 const wantedEnums = `
 pageflags pagetype compound_dtor_id zone_type zone_stat_item migratetype
+node_stat_item zone_watermarks
 module_state mod_mem_type system_states
 `
 
@@ -115,4 +129,8 @@ const wellKnown = `
 panic_cpu crash_notes __per_cpu_offset nr_cpu_ids __cpu_possible_mask
 node_data contig_page_data modules __start_BTF __stop_BTF init_task
 tainted_mask saved_command_line dump_stack_arch_desc_str __cpu_online_mask
+_totalram_pages totalreserve_pages vm_zone_stat vm_node_stat blockdev_superblock
+hstates hugetlb_max_hstate nr_vmalloc_pages pcpu_nr_populated pcpu_nr_units
+vm_committed_as total_swap_pages nr_swap_pages sysctl_overcommit_ratio
+sysctl_overcommit_kbytes slab_caches
 `

@@ -40,6 +40,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"page tables", "kernel", `^Arch$`, `^FuzzPageTables$`},
 	{"kallsyms", "kernel", `^Symbol$`, `^FuzzKallsyms$`},
 	{"BTF", "kernel", `^LayoutFromBTF$`, `^FuzzLayoutFromBTF$`},
+	{"all types of a BTF", "kernel/btf", `^Parse$`, `^FuzzParse$`},
 	{"layouts", "kernel", `^Layout$`, `^FuzzParseLayout$`},
 	{"sections of memory", "kernel", `^MemMap$`, `^FuzzSections$`},
 	{"struct pages", "kernel", `^PageLayout$`, `^FuzzPageDecode$`},
