@@ -48,14 +48,15 @@ func (c *comparison) allow(why reason, what string, ours, theirs any) {
 		c.Facts++
 		return
 	}
-	d := difference{what, fmt.Sprintf("%#v", ours), fmt.Sprintf("%#v", theirs)}
-	if x, ok := ours.(fmt.Stringer); ok {
-		d.Ours = x.String()
+	c.differ(why, difference{what, quoted(ours), quoted(theirs)})
+}
+
+// quoted is a fact for people.
+func quoted(fact any) string {
+	if s, ok := fact.(string); ok {
+		return fmt.Sprintf("%q", s)
 	}
-	if x, ok := theirs.(fmt.Stringer); ok {
-		d.Theirs = x.String()
-	}
-	c.differ(why, d)
+	return fmt.Sprint(fact)
 }
 
 // differ notes a difference.

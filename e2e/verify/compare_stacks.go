@@ -51,7 +51,7 @@ type cpuStack struct {
 	stack stack.Stack
 }
 
-// symbolNamer names the symbol that begins at or before an address.
+// symbolNamer names the symbol that begins at or before an address; "" if there is none.
 type symbolNamer func(kernel.VirtAddr) (name string, offset uint64)
 
 // frames compares two backtraces: each address where crash was must be in ours, in the

@@ -17,10 +17,10 @@ import (
 // ours is what panicroom says of the same dump: through the packages of which the
 // report is made, for a report shows a selection.
 type ours struct {
-	kernel  *kernel.Kernel
-	report  *report.Report
-	log     []kernel.LogRecord
-	modules []kernel.Module
+	symbolAt symbolNamer
+	report   *report.Report
+	log      []kernel.LogRecord
+	modules  []kernel.Module
 
 	tasks     []sched.Task
 	runQueues []sched.RunQueue
@@ -28,6 +28,8 @@ type ours struct {
 	stacks    []cpuStack
 	blocked   []cpuStack
 	memory    *mm.Summary
+	// committed is the part of Memory.Committed that is no CPU's own, in pages.
+	committed uint64
 	caches    []mm.Cache
 	mounts    []fs.Mount
 	disks     []block.Disk
@@ -40,7 +42,13 @@ func ask(d *vmcore.Dump) (*ours, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &ours{kernel: k}
+	o := &ours{symbolAt: func(va kernel.VirtAddr) (string, uint64) {
+		s, offset, err := k.SymbolAt(va)
+		if err != nil {
+			return "", 0
+		}
+		return s.Name, offset
+	}}
 	var errs []error
 	failed := func(what string, err error) {
 		if err != nil {
@@ -63,14 +71,26 @@ func ask(d *vmcore.Dump) (*ours, error) {
 		}
 		o.modules = append(o.modules, m)
 	}
+	o.memory, err = mm.Read(k)
+	failed("memory", err)
+	o.committed, err = committedOfAll(k)
+	failed("committed memory", err)
+	o.caches, err = mm.Caches(k)
+	failed("slab caches", err)
 	return o, errors.Join(errs...)
 }
 
-// symbolAt names the symbol at or before an address; "" if there is none.
-func (o *ours) symbolAt(va kernel.VirtAddr) (string, uint64) {
-	s, offset, err := o.kernel.SymbolAt(va)
+// committedOfAll is vm_committed_as without what each CPU keeps to itself: struct
+// percpu_counter, include/linux/percpu_counter.h (Linux 6.12 and 7.2).
+func committedOfAll(k *kernel.Kernel) (uint64, error) {
+	counter, err := k.Struct("percpu_counter", "count")
 	if err != nil {
-		return "", 0
+		return 0, err
 	}
-	return s.Name, offset
+	at, err := k.Variable("vm_committed_as")
+	if err != nil {
+		return 0, err
+	}
+	o, err := counter.At(at)
+	return o.Uint("count"), err
 }
