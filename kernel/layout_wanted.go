@@ -71,12 +71,11 @@ pt_regs: epc ra sp gp tp s0 status badaddr cause orig_a0 a0 pc pstate regs ip fl
 
 // Lists and trees, for this package's own iterators.
 const wantedTrees = `
-maple_tree: ma_flags ma_root
-maple_node: mr64 ma64
-maple_range_64: pivot slot meta
-maple_arange_64: pivot slot meta
+maple_tree: ma_root
+maple_range_64: pivot slot
+maple_arange_64: pivot slot
 xarray: xa_head
-xa_node: shift slots
+xa_node: shift offset parent slots
 idr: idr_rt idr_base
 `
 
