@@ -74,12 +74,11 @@ ftrace_ret_stack: ret func
 
 // Lists and trees, for this package's own iterators.
 const wantedTrees = `
-maple_tree: ma_flags ma_root
-maple_node: mr64 ma64
-maple_range_64: pivot slot meta
-maple_arange_64: pivot slot meta
+maple_tree: ma_root
+maple_range_64: pivot slot
+maple_arange_64: pivot slot
 xarray: xa_head
-xa_node: shift slots
+xa_node: shift offset parent slots
 idr: idr_rt idr_base
 `
 
