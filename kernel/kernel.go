@@ -110,6 +110,16 @@ func (k *Kernel) Memory() Memory { return k.mem }
 // String is the address as people write it.
 func (a VirtAddr) String() string { return fmt.Sprintf("%#x", uint64(a)) }
 
+// Format has %x and the like show the address, not the bytes of its text, as they
+// would for anything that has a String.
+func (a VirtAddr) Format(f fmt.State, verb rune) {
+	if verb == 'v' || verb == 's' {
+		fmt.Fprintf(f, fmt.FormatString(f, 's'), a.String())
+		return
+	}
+	fmt.Fprintf(f, fmt.FormatString(f, verb), uint64(a))
+}
+
 // MarshalText writes the address in hexadecimal with 0x: as a number JSON's
 // readers would round it.
 func (a VirtAddr) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
