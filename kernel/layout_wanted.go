@@ -71,6 +71,8 @@ pt_regs: epc ra sp gp tp s0 status badaddr cause orig_a0 a0 pc pstate regs ip fl
 
 // Lists and trees, for this package's own iterators.
 const wantedTrees = `
+xarray: xa_head
+xa_node: shift offset parent slots
 `
 
 // For package kernel/sched: tasks, run queues, load.
@@ -87,14 +89,44 @@ const wantedMM = `
 
 // For package kernel/fs: mounts.
 const wantedFS = `
+nsproxy: mnt_ns
+mnt_namespace: mounts list
+mount: mnt_parent mnt_mountpoint mnt mnt_devname mnt_list mnt_node
+vfsmount: mnt_root mnt_sb mnt_flags
+super_block: s_type s_flags s_subtype
+file_system_type: name
+dentry: d_parent d_name
+qstr: len name
+path: mnt dentry
+file: f_path
 `
 
 // For package kernel/block: disks and requests in flight.
 const wantedBlock = `
+super_block: s_inodes
+inode: i_sb_list
+bdev_inode: bdev vfs_inode
+block_device: bd_disk bd_nr_sectors
+gendisk: disk_name part0 queue
+request_queue: queue_hw_ctx hctx_table nr_hw_queues
+blk_mq_hw_ctx: tags sched_tags
+blk_mq_tags: nr_tags nr_reserved_tags bitmap_tags breserved_tags rqs static_rqs
+sbitmap_queue: sb
+sbitmap: depth shift map_nr map
+sbitmap_word: word cleared
+request: q cmd_flags tag __data_len __sector start_time_ns state
+tk_fast: seq base
+tk_read_base: base xtime_nsec shift
 `
 
 // For package kernel/net: network interfaces.
 const wantedNet = `
+net: dev_base_head
+net_device: dev_list name ifindex mtu flags gflags state operstate type dev_addr addr_len ip_ptr ip6_ptr
+in_device: ifa_list
+in_ifaddr: ifa_next ifa_local ifa_prefixlen
+inet6_dev: addr_list
+inet6_ifaddr: if_list addr prefix_len
 `
 
 // For package report: where BUG() and WARN() stand in the source.
@@ -106,6 +138,7 @@ const wantedBugs = `
 const wantedEnums = `
 pageflags pagetype compound_dtor_id zone_type zone_stat_item migratetype
 module_state mod_mem_type system_states
+req_op
 `
 
 // wellKnown are names of symbols that dumps are asked for, one after the other:
@@ -114,4 +147,5 @@ module_state mod_mem_type system_states
 const wellKnown = `
 panic_cpu crash_notes __per_cpu_offset nr_cpu_ids __cpu_possible_mask
 node_data contig_page_data modules __start_BTF __stop_BTF init_task
+blockdev_superblock tk_fast_mono init_net
 `
