@@ -73,10 +73,34 @@ pt_regs: epc ra sp gp tp s0 status badaddr cause orig_a0 a0 pc pstate regs ip fl
 const wantedTrees = `
 xarray: xa_head
 xa_node: shift offset parent slots
+maple_tree: ma_flags ma_root
+maple_node: mr64 ma64
+maple_range_64: pivot slot meta
+maple_arange_64: pivot slot meta
+xarray: xa_head
+xa_node: shift slots
+idr: idr_rt idr_base
 `
 
 // For package kernel/sched: tasks, run queues, load.
 const wantedSched = `
+task_struct: se rt dl scx flags
+rq: curr idle nr_running clock clock_task online cfs rt dl scx fair_server ext_server
+cfs_rq: tasks_timeline curr
+rt_rq: active
+rt_prio_array: queue
+dl_rq: root
+scx_rq: runnable_list
+sched_entity: run_node my_q exec_start sched_delayed
+sched_rt_entity: run_list my_q
+sched_dl_entity: rb_node
+sched_ext_entity: runnable_node
+mm_struct: total_vm rss_stat
+percpu_counter: count counters
+timekeeper: tkr_mono
+tk_read_base: base xtime_nsec shift
+tk_data: timekeeper
+seqcount_raw_spinlock:
 `
 
 // For package kernel/lock: who holds and who waits.
@@ -148,4 +172,5 @@ const wellKnown = `
 panic_cpu crash_notes __per_cpu_offset nr_cpu_ids __cpu_possible_mask
 node_data contig_page_data modules __start_BTF __stop_BTF init_task
 blockdev_superblock tk_fast_mono init_net
+runqueues nr_threads tk_core timekeeper_data jiffies_64 tick_nsec avenrun
 `

@@ -44,7 +44,7 @@ var floors = map[string]int{
 	"target/partition":  3,
 	"target/sshdir":     3,
 	"target/targettest": 3,
-	"vmcore/vmcoretest": 3,
+	"vmcore/vmcoretest": 2,
 
 	"kernel/stack": 3,
 	"kernel/sched": 3,
@@ -54,7 +54,7 @@ var floors = map[string]int{
 	"kernel/net":   3,
 	"reserve":      3,
 
-	"kernel/kerneltest": 4,
+	"kernel/kerneltest": 3,
 	"kernel/lock":       4,
 
 	"load":    4,
