@@ -64,6 +64,7 @@ type Step struct {
 	Network *Network `json:"network,omitempty"`
 	Map     *Map     `json:"map,omitempty"`
 	Mirror  *Mirror  `json:"mirror,omitempty"`
+	Exit    *Exit    `json:"exit,omitempty"`
 }
 
 // Run runs a program and sends its output.
@@ -149,6 +150,24 @@ type Mirror struct {
 	Target  string   `json:"target"`
 	Type    string   `json:"type"`
 }
+
+// Exit ends the first process, which no kernel survives.
+type Exit struct {
+	Code int `json:"code"`
+}
+
+// Culprit is the argument with which the guest's program does harm, as a process of
+// its own: what harm is the next argument, one of these.
+const (
+	Culprit = "culprit"
+
+	// HarmWrite writes to the file that the next argument names what the one after
+	// it says, and HarmFreeze freezes the filesystem of the directory that it names.
+	HarmWrite  = "write"
+	HarmFreeze = "freeze"
+	// HarmWait does none, for ever.
+	HarmWait = "wait"
+)
 
 // Network gives a network device addresses.
 type Network struct {
