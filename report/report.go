@@ -97,7 +97,8 @@ type Crash struct {
 	Reason string `json:"reason"` // the words of panic(), "" when the kernel did not get there
 	// Cause is the first line of what led there: of the oops, the BUG, the
 	// lockup.
-	Cause  string     `json:"cause,omitempty"`
+	Cause string `json:"cause,omitempty"`
+	Why
 	Time   *time.Time `json:"time,omitempty"` // wall clock
 	Uptime float64    `json:"uptime_seconds,omitempty"`
 	Task   *Task      `json:"task,omitempty"`
@@ -258,6 +259,7 @@ func build(k source, opts *Options) *Report {
 	r.identify(k)
 	in := r.readLog(k, lines)
 	r.readCPUs(k, in)
+	r.explain(k, in, nil, nil, 0)
 	r.readModules(k)
 	return r
 }
