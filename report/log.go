@@ -56,12 +56,15 @@ func (r *Report) readLog(k source, lines int) *incident {
 		r.missing("the log", fmt.Errorf("it is empty"))
 	}
 	r.Log.Tail = []string{}
+	levels := make([]byte, len(tail))
 	for i := range tail {
 		rec := tail[(oldest+i)%len(tail)]
+		levels[i] = '0' + min(rec.Level, 7)
 		r.Log.Tail = append(r.Log.Tail, rec.Line())
 		rec.Caller = kernel.Caller{}
 		r.Log.short = append(r.Log.short, rec.Line())
 	}
+	r.Log.Levels = string(levels)
 
 	in := s.incident(last)
 	r.Kernel.Taint = in.taint

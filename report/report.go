@@ -207,8 +207,10 @@ type Module struct {
 type Log struct {
 	Records int      `json:"records"` // in the whole log
 	Tail    []string `json:"tail"`    // lines as in dmesg.txt
+	// Levels has a digit for each of Tail, 0 (emergency) to 7 (debug).
+	Levels string `json:"levels,omitempty"`
 
-	short []string // the same without callers
+	short []string // the same as Tail without callers
 }
 
 // Bounds of a report.
@@ -244,7 +246,9 @@ func Make(k *kernel.Kernel, opts *Options) (*Report, error) {
 	if k == nil {
 		return nil, errors.New("no kernel to report on")
 	}
-	return build(k, opts), nil
+	r := build(k, opts)
+	r.look(k)
+	return r, nil
 }
 
 func build(k source, opts *Options) *Report {
@@ -316,7 +320,14 @@ func (r *Report) readModules(k source) {
 			r.missing("modules", fmt.Errorf("more than %d", maxModules))
 			return
 		}
-		r.Modules = append(r.Modules, Module{Name: printable(m.Name), Size: m.Size, State: m.State})
+		out := Module{Name: printable(m.Name), Addr: m.Addr, Size: m.Size, State: m.State}
+		if len(m.Memory) > 0 {
+			out.Base = m.Memory[0].Base
+		}
+		for _, t := range kernel.Taints(m.Taints) {
+			out.Taints += string(t.Letter)
+		}
+		r.Modules = append(r.Modules, out)
 	}
 }
 

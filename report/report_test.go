@@ -357,7 +357,7 @@ func TestWarnings(t *testing.T) {
 	if err := errors.Join(r.WriteText(&text, 80), r.WriteJSON(&js)); err != nil {
 		t.Fatal(err)
 	}
-	want := "  warning   the panic room's /init is not as it was loaded\n"
+	want := "  warning    the panic room's /init is not as it was loaded\n"
 	if head, _, _ := strings.Cut(text.String(), "  kernel "); !strings.Contains(head, want) {
 		t.Errorf("text begins %q; want %q in it", head, want)
 	}

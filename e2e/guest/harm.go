@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
-	"github.com/panicroom-kdump/panicroom/internal/sys"
 )
 
 // harm is what a culprit does. Of most of it there is no return.
@@ -14,13 +13,6 @@ func harm(what string, args []string) error {
 	switch {
 	case what == script.HarmWrite && len(args) == 2:
 		return os.WriteFile(args[0], []byte(args[1]), 0o644)
-	case what == script.HarmFreeze && len(args) == 1:
-		f, err := os.Open(args[0])
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		return sys.FreezeFS(f)
 	case what == script.HarmWait:
 		for {
 			time.Sleep(time.Minute)

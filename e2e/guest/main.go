@@ -24,6 +24,13 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) == 3 && os.Args[1] == writeCommand {
+		if err := writeFrozen(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) > 2 && os.Args[1] == script.Culprit {
 		if err := harm(os.Args[2], os.Args[3:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -140,6 +147,8 @@ func (g *guest) step(i int, s script.Step) script.Event {
 		err = mapDisk(s.Map)
 	case s.Mirror != nil:
 		err = mirror(s.Mirror)
+	case s.Freeze != nil:
+		err = freeze(s.Freeze)
 	case s.Network != nil:
 		err = connect(s.Network)
 	case s.Exit != nil:

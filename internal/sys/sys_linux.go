@@ -102,13 +102,6 @@ func SyncFS(f *os.File) error {
 	return os.NewSyscallError("syncfs", unix.Syncfs(int(f.Fd())))
 }
 
-// FreezeFS writes out the filesystem that f is on and stops all writing to it until
-// it is thawed, ioctl_fifreeze(2).
-func FreezeFS(f *os.File) error {
-	const fiFreeze = 0xc0045877 // _IOWR('X', 119, int), include/uapi/linux/fs.h
-	return os.NewSyscallError("ioctl FIFREEZE", unix.IoctlSetInt(int(f.Fd()), fiFreeze, 0))
-}
-
 // StatFS tells size and free space of the filesystem that path is on.
 func StatFS(path string) (FSInfo, error) {
 	var s unix.Statfs_t

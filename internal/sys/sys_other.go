@@ -35,7 +35,6 @@ func FinitModule(*os.File, string, bool) error           { return ErrNotSupporte
 func Reboot(RebootCommand) error                         { return ErrNotSupportedOnOS }
 func Sync()                                              {}
 func SyncFS(*os.File) error                              { return ErrNotSupportedOnOS }
-func FreezeFS(*os.File) error                            { return ErrNotSupportedOnOS }
 func StatFS(string) (FSInfo, error)                      { return FSInfo{}, ErrNotSupportedOnOS }
 func TakeOwner(_, _ *os.File) error                      { return ErrNotSupportedOnOS }
 func KernelRelease() (string, error)                     { return "", ErrNotSupportedOnOS }

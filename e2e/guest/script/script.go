@@ -64,6 +64,7 @@ type Step struct {
 	Network *Network `json:"network,omitempty"`
 	Map     *Map     `json:"map,omitempty"`
 	Mirror  *Mirror  `json:"mirror,omitempty"`
+	Freeze  *Freeze  `json:"freeze,omitempty"`
 	Exit    *Exit    `json:"exit,omitempty"`
 }
 
@@ -161,13 +162,17 @@ type Exit struct {
 const (
 	Culprit = "culprit"
 
-	// HarmWrite writes to the file that the next argument names what the one after
-	// it says, and HarmFreeze freezes the filesystem of the directory that it names.
-	HarmWrite  = "write"
-	HarmFreeze = "freeze"
-	// HarmWait does none, for ever.
-	HarmWait = "wait"
+	HarmWrite = "write" // to the file that the next argument names, what the one after it says
+	HarmWait  = "wait"  // does none, for ever
 )
+
+// Freeze stops a filesystem as snapshots of volumes do, and starts processes that
+// write to it nonetheless: until the end they wait where nothing interrupts them,
+// which is D in ps.
+type Freeze struct {
+	Target  string `json:"target"`
+	Writers int    `json:"writers"`
+}
 
 // Network gives a network device addresses.
 type Network struct {
