@@ -79,6 +79,17 @@ func (r *StructReader) At(addr VirtAddr) (Object, error) {
 	return Object{addr, r, b}, nil
 }
 
+// Head reads the first bytes of the struct at an address. Members that do not
+// lie within them, whole, are zero. This is for structs that end with an array
+// of which less is in memory than its type says.
+func (r *StructReader) Head(addr VirtAddr, size uint64) (Object, error) {
+	b := make([]byte, min(size, r.layout.Size))
+	if err := r.k.ReadVirt(b, addr); err != nil {
+		return Object{}, fmt.Errorf("struct %s: %w", r.name, err)
+	}
+	return Object{addr, r, b}, nil
+}
+
 // In is the struct that is a member of another, or in an array that is one.
 // An Object without bytes, whose members are all zero, is what comes of a
 // member that is missing or too short.
