@@ -69,6 +69,13 @@ type Kernel struct {
 	symbols    *kallsyms
 	symbolsErr error
 
+	modulesMu   sync.Mutex
+	modules     []Module
+	modulesRead bool
+	modulesErr  error
+	moduleIndex map[VirtAddr][]moduleFunction // by the address of struct module
+	indexed     int                           // symbols in it
+
 	perCPUMu  sync.Mutex
 	perCPU    *PerCPU
 	perCPUErr error
