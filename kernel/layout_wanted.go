@@ -66,7 +66,10 @@ irqaction: handler name
 
 // For package kernel/stack: registers that an exception left on a stack.
 const wantedStacks = `
-pt_regs: epc ra sp gp tp s0 status badaddr cause orig_a0 a0 pc pstate regs ip flags orig_ax
+pt_regs: epc ra sp gp tp s0 a0 s2 t6 status badaddr cause
+task_struct: stack thread on_cpu ret_stack curr_ret_stack
+thread_struct: ra sp s
+ftrace_ret_stack: ret func
 `
 
 // Lists and trees, for this package's own iterators.
@@ -133,4 +136,7 @@ _totalram_pages totalreserve_pages vm_zone_stat vm_node_stat blockdev_superblock
 hstates hugetlb_max_hstate nr_vmalloc_pages pcpu_nr_populated pcpu_nr_units
 vm_committed_as total_swap_pages nr_swap_pages sysctl_overcommit_ratio
 sysctl_overcommit_kbytes slab_caches
+_start _stext _etext __start_init_stack __end_init_stack _sinittext _einittext handle_exception ret_from_exception_end
+ret_from_fork ret_from_kernel_thread ret_from_fork_kernel_asm ret_from_fork_user_asm
+_start_kernel secondary_start_sbi irq_stack_ptr overflow_stack return_to_handler
 `

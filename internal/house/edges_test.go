@@ -116,6 +116,7 @@ var edges = []struct{ from, to, because string }{
 	{"saved", "report", "what happened is the headline of the saved report"},
 
 	{"kernel/stack", "kernel", "who called whom is read from a dead kernel's stacks"},
+	{"kernel/stack", "vmcore", "whose architecture the stacks are"},
 	{"kernel/sched", "kernel", "tasks and run queues are read from a dead kernel"},
 	{"kernel/mm", "kernel", "what memory was used for is read from a dead kernel"},
 	{"kernel/fs", "kernel", "mounts are read from a dead kernel"},
