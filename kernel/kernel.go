@@ -76,6 +76,8 @@ type Kernel struct {
 	layoutMu  sync.Mutex
 	layout    *Layout
 	layoutErr error
+
+	translations translations
 }
 
 // New looks at the kernel in mem. machine, vmcoreinfo and notes are what the

@@ -74,10 +74,34 @@ ftrace_ret_stack: ret func
 
 // Lists and trees, for this package's own iterators.
 const wantedTrees = `
+maple_tree: ma_flags ma_root
+maple_node: mr64 ma64
+maple_range_64: pivot slot meta
+maple_arange_64: pivot slot meta
+xarray: xa_head
+xa_node: shift slots
+idr: idr_rt idr_base
 `
 
 // For package kernel/sched: tasks, run queues, load.
 const wantedSched = `
+task_struct: se rt dl scx flags
+rq: curr idle nr_running clock clock_task online cfs rt dl scx fair_server ext_server
+cfs_rq: tasks_timeline curr
+rt_rq: active
+rt_prio_array: queue
+dl_rq: root
+scx_rq: runnable_list
+sched_entity: run_node my_q exec_start sched_delayed
+sched_rt_entity: run_list my_q
+sched_dl_entity: rb_node
+sched_ext_entity: runnable_node
+mm_struct: total_vm rss_stat
+percpu_counter: count counters
+timekeeper: tkr_mono
+tk_read_base: base xtime_nsec shift
+tk_data: timekeeper
+seqcount_raw_spinlock:
 `
 
 // For package kernel/lock: who holds and who waits.
@@ -139,4 +163,5 @@ sysctl_overcommit_kbytes slab_caches
 _start _stext _etext __start_init_stack __end_init_stack _sinittext _einittext handle_exception ret_from_exception_end
 ret_from_fork ret_from_kernel_thread ret_from_fork_kernel_asm ret_from_fork_user_asm
 _start_kernel secondary_start_sbi irq_stack_ptr overflow_stack return_to_handler
+runqueues nr_threads tk_core timekeeper_data jiffies_64 tick_nsec avenrun
 `

@@ -245,7 +245,9 @@ func Make(k *kernel.Kernel, opts *Options) (*Report, error) {
 	if k == nil {
 		return nil, errors.New("no kernel to report on")
 	}
-	return build(k, opts), nil
+	r := build(k, opts)
+	r.look(k)
+	return r, nil
 }
 
 func build(k source, opts *Options) *Report {
@@ -316,7 +318,14 @@ func (r *Report) readModules(k source) {
 			r.missing("modules", fmt.Errorf("more than %d", maxModules))
 			return
 		}
-		r.Modules = append(r.Modules, Module{Name: printable(m.Name), Size: m.Size, State: m.State})
+		out := Module{Name: printable(m.Name), Addr: m.Addr, Size: m.Size, State: m.State}
+		if len(m.Memory) > 0 {
+			out.Base = m.Memory[0].Base
+		}
+		for _, t := range kernel.Taints(m.Taints) {
+			out.Taints += string(t.Letter)
+		}
+		r.Modules = append(r.Modules, out)
 	}
 }
 
