@@ -323,14 +323,7 @@ func (r *Report) readModules(k source) {
 			r.missing("modules", fmt.Errorf("more than %d", maxModules))
 			return
 		}
-		out := Module{Name: printable(m.Name), Addr: m.Addr, Size: m.Size, State: m.State}
-		if len(m.Memory) > 0 {
-			out.Base = m.Memory[0].Base
-		}
-		for _, t := range kernel.Taints(m.Taints) {
-			out.Taints += string(t.Letter)
-		}
-		r.Modules = append(r.Modules, out)
+		r.Modules = append(r.Modules, ModuleOf(&m))
 	}
 }
 
