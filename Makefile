@@ -27,7 +27,7 @@ N ?= 50
 # Of the damage of make mutate.
 SEED ?= 1
 
-.PHONY: help demo test test-full unit e2e system soak peers kernels lint fuzz compare bench mutate measure build deb rpm deb-lint deps clean
+.PHONY: help demo test test-full unit e2e system soak peers kernels lint fuzz compare verify-with-crash bench mutate measure build deb rpm deb-lint deps clean
 
 help: ## print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,7 @@ help: ## print this list
 	@echo '                  change its machine; V=1 shows both consoles'
 	@echo '  make bench BENCH="-parts speed -cores 2G -runs 3" picks, BENCH=-write writes docs/performance.md,'
 	@echo '                  MAKEDUMPFILE_SRC=FOLDER is the source of another makedumpfile than Debian'\''s'
+	@echo '  make verify-with-crash VERIFY="-machines trixie -fresh" picks and crashes anew, VERIFY=-write writes docs/verify.md'
 	@echo '  make measure MEASURE="-rows xfs/sid/packed" picks, MEASURE=-write writes docs/reserve.md'
 
 demo: deps ## crash a real Debian riscv64 kernel and save its memory; start here
@@ -78,6 +79,9 @@ fuzz: ## every fuzz target for FUZZTIME each (60s)
 
 compare: deps ## the same crash with the stock tools, side by side
 	@go run ./e2e/compare
+
+verify-with-crash: deps ## what panicroom and crash say of the same dumps, fact by fact (fetches 2 GB; half an hour)
+	@go run ./e2e/verify $(VERIFY)
 
 bench: deps ## speed, size and memory beside makedumpfile, as ratios (an hour or two on a quiet machine)
 	@scripts/prerequisites bench

@@ -66,15 +66,41 @@ irqaction: handler name
 
 // For package kernel/stack: registers that an exception left on a stack.
 const wantedStacks = `
-pt_regs: epc ra sp gp tp s0 status badaddr cause orig_a0 a0 pc pstate regs ip flags orig_ax
+pt_regs: epc ra sp gp tp s0 a0 s2 t6 status badaddr cause
+task_struct: stack thread on_cpu ret_stack curr_ret_stack
+thread_struct: ra sp s
+ftrace_ret_stack: ret func
 `
 
 // Lists and trees, for this package's own iterators.
 const wantedTrees = `
+maple_tree: ma_root
+maple_range_64: pivot slot
+maple_arange_64: pivot slot
+xarray: xa_head
+xa_node: shift offset parent slots
+idr: idr_rt idr_base
 `
 
 // For package kernel/sched: tasks, run queues, load.
 const wantedSched = `
+task_struct: se rt dl scx flags
+rq: curr idle nr_running clock clock_task online cfs rt dl scx fair_server ext_server
+cfs_rq: tasks_timeline curr
+rt_rq: active
+rt_prio_array: queue
+dl_rq: root
+scx_rq: runnable_list
+sched_entity: run_node my_q exec_start sched_delayed
+sched_rt_entity: run_list my_q
+sched_dl_entity: rb_node
+sched_ext_entity: runnable_node
+mm_struct: total_vm rss_stat
+percpu_counter: count counters
+timekeeper: tkr_mono
+tk_read_base: base xtime_nsec shift
+tk_data: timekeeper
+seqcount_raw_spinlock:
 `
 
 // For package kernel/lock: who holds and who waits.
@@ -133,4 +159,8 @@ _totalram_pages totalreserve_pages vm_zone_stat vm_node_stat blockdev_superblock
 hstates hugetlb_max_hstate nr_vmalloc_pages pcpu_nr_populated pcpu_nr_units
 vm_committed_as total_swap_pages nr_swap_pages sysctl_overcommit_ratio
 sysctl_overcommit_kbytes slab_caches
+_start _stext _etext __start_init_stack __end_init_stack _sinittext _einittext handle_exception ret_from_exception_end
+ret_from_fork ret_from_kernel_thread ret_from_fork_kernel_asm ret_from_fork_user_asm
+_start_kernel secondary_start_sbi irq_stack_ptr overflow_stack return_to_handler
+runqueues nr_threads tk_core timekeeper_data jiffies_64 tick_nsec avenrun
 `

@@ -44,7 +44,7 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		}
 		p.raw("</a></li>\n")
 	}
-	p.raw("</ul><p class=\"controls\"><button id=\"unfold\">Unfold all</button> <button id=\"fold\">Fold all</button></p></nav>\n<main>\n")
+	p.raw("</ul><p class=\"controls\"><button id=\"unfold\">Unfold</button> <button id=\"fold\">Fold</button></p></nav>\n<main>\n")
 	for _, s := range sections {
 		p.raw("<section id=\"", s.id, "\">\n<h2>").text(s.title).raw("</h2>\n")
 		s.write(p)
@@ -171,7 +171,14 @@ type column struct {
 
 // table begins a table; its rows follow, and endTable.
 func (p *page) table(id, class string, columns ...column) {
-	p.raw("<div class=\"scroll\"><table id=\"", id, "\" class=\"", class, "\">\n<thead><tr>")
+	p.raw("<div class=\"scroll\"><table")
+	if id != "" {
+		p.raw(" id=\"", id, "\"")
+	}
+	if class != "" {
+		p.raw(" class=\"", class, "\"")
+	}
+	p.raw(">\n<thead><tr>")
 	for _, c := range columns {
 		if c.numbers {
 			p.raw("<th scope=\"col\" class=\"n\">")
@@ -227,9 +234,9 @@ func (p *page) answer(r *Report) {
 	}
 	p.fact("Kernel", r.Kernel.Release+" ("+arch+") "+r.Kernel.Version, false)
 	p.fact("Build ID", r.Kernel.BuildID, true)
-	if r.Kernel.Taint != "" {
+	if r.Kernel.Taint != "" || len(r.Kernel.Taints) > 0 {
 		p.raw("<dt>Taint</dt><dd>").text(strings.TrimPrefix(r.Kernel.Taint, "Tainted: "))
-		if lines := r.decodeTaint(); len(lines) > 0 {
+		if lines := r.taintLines(); len(lines) > 0 {
 			p.list(lines)
 		}
 		p.raw("</dd>\n")

@@ -144,12 +144,11 @@ func (p *page) disks(r *Report) {
 	for _, d := range r.Disks {
 		for _, q := range d.InFlight {
 			p.raw("<tr>").code(d.Name).cell(q.Op).number(q.Bytes, ui.Bytes(q.Bytes)).number(q.Sector, fmt.Sprint(q.Sector))
+			age := "?"
 			if q.Age > 0 {
-				p.number(q.Age, since(q.Age))
-			} else {
-				p.cell("?")
+				age = since(q.Age)
 			}
-			p.raw("</tr>\n")
+			p.number(q.Age, age).raw("</tr>\n")
 		}
 	}
 	p.endTable()
@@ -163,9 +162,14 @@ func (p *page) queues(r *Report) {
 		waiting += len(q.Waiting)
 	}
 	p.open(waiting > 0, "", count(waiting, "task")+" waited for "+count(len(r.RunQueues), "CPU"))
-	p.table("table-queues", "sort", column{"CPU", true}, column{"Ran", false}, column{"Could run", true}, column{"Waited, in this order", false})
+	p.table("table-queues", "sort brief", column{"CPU", true}, column{"Ran", false}, column{"Could run", true}, column{"Waited, in this order", false})
 	for _, q := range r.RunQueues {
-		p.raw("<tr>").number(uint64(max(q.CPU, 0)), fmt.Sprint(q.CPU)).cell(refText(q.Current)).number(q.Running, fmt.Sprint(q.Running))
+		if len(q.Waiting) > 0 {
+			p.raw("<tr class=\"key\">")
+		} else {
+			p.raw("<tr>")
+		}
+		p.number(uint64(max(q.CPU, 0)), fmt.Sprint(q.CPU)).cell(refText(q.Current)).number(q.Running, fmt.Sprint(q.Running))
 		var names []string
 		for _, w := range q.Waiting {
 			s := refText(w)
@@ -198,7 +202,7 @@ func (p *page) modules(r *Report) {
 		}
 		var words []string
 		for _, flag := range m.Taints {
-			if what, ok := taintWords[flag]; ok {
+			if what, ok := moduleTaints[flag]; ok {
 				words = append(words, what)
 			}
 		}

@@ -26,6 +26,8 @@ import (
 // Options say how much is reported. The zero value is good, and so is nil.
 type Options struct {
 	LogLines int // records of the log's tail; 0 means 60
+	// Tasks is how many tasks are looked at, the oldest first; 0 means 10,000.
+	Tasks int
 	// Warnings are what whoever saved the dump wants to have said in front.
 	Warnings []string
 }
@@ -245,12 +247,14 @@ func Make(k *kernel.Kernel, opts *Options) (*Report, error) {
 	if k == nil {
 		return nil, errors.New("no kernel to report on")
 	}
-	r := build(k, opts)
-	r.look(k)
+	r, cpus := build(k, opts)
+	r.look(k, cpus, opts)
 	return r, nil
 }
 
-func build(k source, opts *Options) *Report {
+// build makes the report as far as log and crash notes tell. It returns the CPUs
+// in the order of the report's.
+func build(k source, opts *Options) (*Report, []kernel.CPU) {
 	lines := defaultLogLines
 	if opts != nil && opts.LogLines > 0 {
 		lines = min(opts.LogLines, maxLogLines)
@@ -261,9 +265,9 @@ func build(k source, opts *Options) *Report {
 	}
 	r.identify(k)
 	in := r.readLog(k, lines)
-	r.readCPUs(k, in)
+	cpus := r.readCPUs(k, in)
 	r.readModules(k)
-	return r
+	return r, cpus
 }
 
 // missing notes what cannot be reported.

@@ -96,8 +96,11 @@ func (r *Report) writeHead(t *text) {
 	t.fact("kernel", r.Kernel.Release+" ("+arch+")")
 	t.fact("", r.Kernel.Version)
 	taint := strings.TrimPrefix(r.Kernel.Taint, "Tainted: ")
+	if taint == "" && len(r.Kernel.Taints) > 0 {
+		taint = "yes"
+	}
 	t.fact("taint", taint)
-	for _, line := range r.decodeTaint() {
+	for _, line := range r.taintLines() {
 		t.wrap("             ", "                ", line)
 	}
 	t.fact("machine", r.Machine.Hardware)

@@ -24,6 +24,13 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) == 3 && os.Args[1] == writeCommand {
+		if err := writeFrozen(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) == 2 && os.Args[1] == script.Agent {
 		if err := serve(); err != nil {
 			fmt.Fprintln(os.Stderr, "guest:", err)
@@ -133,6 +140,8 @@ func (g *guest) step(i int, s script.Step) script.Event {
 		err = mapDisk(s.Map)
 	case s.Mirror != nil:
 		err = mirror(s.Mirror)
+	case s.Freeze != nil:
+		err = freeze(s.Freeze)
 	case s.Network != nil:
 		err = connect(s.Network)
 	case s.Unmount != nil:

@@ -24,10 +24,10 @@ func field(off, size uint64) kernel.Field { return kernel.Field{Offset: off, Siz
 // structs.
 func machine() (*kerneltest.Machine, *kernel.Layout) {
 	const (
-		caches = kerneltest.Data
-		tasks  = kerneltest.Data + 0x10000
-		head   = kerneltest.Data + 0x70000
-		number = kerneltest.Data + 0x70100
+		caches = kerneltest.Spare
+		tasks  = kerneltest.Spare + 0x10000
+		head   = kerneltest.Spare + 0x70000
+		number = kerneltest.Spare + 0x70100
 	)
 	m := kerneltest.New(1)
 	list := func(nodes ...uint64) {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/mm"
+	"github.com/panicroom-kdump/panicroom/kernel/sched"
+	"github.com/panicroom-kdump/panicroom/kernel/stack"
 	"github.com/panicroom-kdump/panicroom/report"
 )
 
@@ -41,14 +43,8 @@ func Questions() []Question {
 			return nil
 		}},
 		{"mod", askModules},
-		{"tasks", func(k *kernel.Kernel, w io.Writer) error {
-			for t, err := range k.Tasks() {
-				if err := show(w, t, err); err != nil {
-					return err
-				}
-			}
-			return nil
-		}},
+		{"ps", askTasks},
+		{"bt", askStacks},
 		{"sym", func(k *kernel.Kernel, w io.Writer) error {
 			at, err := k.Variable("init_task")
 			s, off, err2 := k.SymbolAt(at + 8)
@@ -64,6 +60,38 @@ func show(w io.Writer, parts ...any) error {
 			p = err.Error()
 		}
 		if err := json.NewEncoder(w).Encode(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func askTasks(k *kernel.Kernel, w io.Writer) error {
+	tasks, err := sched.Tasks(k)
+	queues, err2 := sched.RunQueues(k)
+	load, err3 := sched.ReadLoad(k, tasks)
+	current, err4 := sched.Current(k)
+	return show(w, tasks, err, queues, err2, load, err3, current, err4)
+}
+
+// askStacks unwinds the stacks of all CPUs and tasks, as if all slept.
+func askStacks(k *kernel.Kernel, w io.Writer) error {
+	u, err := stack.New(k)
+	if err != nil {
+		return show(w, err)
+	}
+	tasks, err := sched.Tasks(k)
+	cpus, err2 := k.CPUs()
+	if err := show(w, err, err2); err != nil {
+		return err
+	}
+	for _, c := range cpus {
+		if err := show(w, u.CPU(c, 0)); err != nil {
+			return err
+		}
+	}
+	for _, t := range tasks {
+		if err := show(w, u.Sleeping(t.Addr)); err != nil {
 			return err
 		}
 	}

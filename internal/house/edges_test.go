@@ -53,10 +53,12 @@ var floors = map[string]int{
 	"kernel/fs":    3,
 	"kernel/block": 3,
 	"kernel/net":   3,
-	"reserve":      3,
+
+	"reserve": 3,
 
 	"kernel/kerneltest": 3,
 	"kernel/lock":       4,
+	"kernel/value":      4,
 
 	"load":    4,
 	"capture": 4,
@@ -67,6 +69,7 @@ var floors = map[string]int{
 
 	"crashenv": 6,
 	"saved":    6,
+	"inspect":  6,
 	"status":   7,
 	"after":    7,
 
@@ -113,6 +116,7 @@ var edges = []struct{ from, to, because string }{
 	{"saved", "report", "what happened is the headline of the saved report"},
 
 	{"kernel/stack", "kernel", "who called whom is read from a dead kernel's stacks"},
+	{"kernel/stack", "vmcore", "whose architecture the stacks are"},
 	{"kernel/sched", "kernel", "tasks and run queues are read from a dead kernel"},
 	{"kernel/mm", "kernel", "what memory was used for is read from a dead kernel"},
 	{"kernel/fs", "kernel", "mounts are read from a dead kernel"},
@@ -120,6 +124,14 @@ var edges = []struct{ from, to, because string }{
 	{"kernel/net", "kernel", "network interfaces are read from a dead kernel"},
 	{"kernel/lock", "kernel", "locks are read from a dead kernel"},
 	{"kernel/lock", "kernel/sched", "who waits and who holds are tasks"},
+
+	{"kernel/value", "kernel", "objects are read from a dead kernel"},
+	{"kernel/value", "kernel/btf", "of the types that it carries of itself"},
+
+	{"inspect", "kernel", "a kernel is asked"},
+	{"inspect", "kernel/btf", "types as C declares them"},
+	{"inspect", "kernel/value", "objects of any type, addresses as people write them"},
+	{"inspect", "vmcore", "physical addresses"},
 
 	{"report", "kernel", "a report is opinions over what kernel answers"},
 	{"report", "internal/ui", "sizes in words"},
@@ -221,6 +233,7 @@ var edges = []struct{ from, to, because string }{
 	{"cmd/panicroom", "saved", "list prints them"},
 	{"cmd/panicroom", "after", "the boot after a crash"},
 	{"cmd/panicroom", "internal/config", "what no flag says stands in the configuration"},
+	{"cmd/panicroom", "inspect", "what people ask a crash, a verb each"},
 	{"cmd/panicroom", "report", "report prints one"},
 	{"cmd/panicroom", "load", "load, unload, crash"},
 	{"cmd/panicroom", "internal/kimage", "inspect-image prints what one is"},

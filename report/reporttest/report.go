@@ -71,7 +71,7 @@ func Full(tasks, lines, cpus int) *report.Report {
 	r := &report.Report{
 		Warnings: []string{"the panic room's /init is not as it was loaded " + Hostile},
 		Kernel: report.Kernel{Release: "6.12.117+deb13-riscv64", Version: "#1 SMP Debian 6.12.117-1 (2026-11-12)", BuildID: "0123456789abcdef0123456789abcdef01234567",
-			Arch: "riscv64", Paging: "sv57", Taint: "Tainted: G D W OE", Command: "root=/dev/vda1 ro console=ttyS0,115200 crashkernel=192M quiet " + Hostile},
+			Arch: "riscv64", Paging: "sv57", Taint: "Tainted: G W OE", Command: "root=/dev/vda1 ro console=ttyS0,115200 crashkernel=192M quiet " + Hostile},
 		Machine: report.Machine{Hardware: "riscv-virtio,qemu (DT)", Hostname: "board7", CPUs: cpus},
 		Crash: report.Crash{Kind: report.KindOops, Reason: "Fatal exception", Cause: "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000018",
 			Time: &at, Uptime: 305.123456, Task: &report.Task{Comm: "dd" + Hostile, PID: 4711, UID: &uid, CPU: 1}, Where: "disk_read+0x78/0x1a4 [gadget]"},
@@ -79,6 +79,9 @@ func Full(tasks, lines, cpus int) *report.Report {
 		Fault:     &report.Fault{PC: interrupted.PC, Address: 0x18, Meaning: "read through a null pointer, at offset 0x18"},
 		Load:      &sched.Load{Uptime: 305123456789, Averages: [3]float64{3.5, 1.25, 0.5}, Tasks: tasks, States: map[string]int{"R": 3, "D": 34, "S": tasks - 40, "I": 3}},
 		Missing:   []string{"names of functions: kallsyms: page left out of the dump", "slab caches: " + Hostile},
+	}
+	for _, t := range kernel.Taints(1<<7 | 1<<9 | 1<<12 | 1<<13 | 1<<40) {
+		r.Kernel.Taints = append(r.Kernel.Taints, report.Taint{Letter: string(t.Letter), Meaning: t.Meaning})
 	}
 	for i, bytes := range []string{"411106e4", "22e0", "0008", "aa84", "8c610cc1", "83a78601", "1307f5ff", "639ce700", "8280"} {
 		words := []string{"addi sp,sp,-16", "sd s0,0(sp)", "addi s0,sp,16", "mv s1,a0", "ld a1,0(a1)", "lw a5,24(a1)", "addi a4,a0,-1", "bne a4,a4,0xffffffff02345698", "ret"}[i]
@@ -136,7 +139,7 @@ func Full(tasks, lines, cpus int) *report.Report {
 		}
 		switch i {
 		case 0:
-			t.Comm, t.PPID = "systemd", 0
+			t.Comm, t.PPID, t.Kernel, t.State, t.RSS, t.Size = "systemd", 0, false, "S", 11<<20, 160<<20
 		case 77:
 			t.Comm = Hostile
 		case 102, 103:

@@ -64,6 +64,7 @@ type Step struct {
 	Network *Network `json:"network,omitempty"`
 	Map     *Map     `json:"map,omitempty"`
 	Mirror  *Mirror  `json:"mirror,omitempty"`
+	Freeze  *Freeze  `json:"freeze,omitempty"`
 }
 
 // Run runs a program and sends its output.
@@ -148,6 +149,14 @@ type Mirror struct {
 	Serials []string `json:"serials"`
 	Target  string   `json:"target"`
 	Type    string   `json:"type"`
+}
+
+// Freeze stops a filesystem as snapshots of volumes do, and starts processes that
+// write to it nonetheless: until the end they wait where nothing interrupts them,
+// which is D in ps.
+type Freeze struct {
+	Target  string `json:"target"`
+	Writers int    `json:"writers"`
 }
 
 // Network gives a network device addresses.
