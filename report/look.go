@@ -8,7 +8,10 @@ import (
 	"strings"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
+	"github.com/panicroom-kdump/panicroom/kernel/block"
+	"github.com/panicroom-kdump/panicroom/kernel/fs"
 	"github.com/panicroom-kdump/panicroom/kernel/mm"
+	"github.com/panicroom-kdump/panicroom/kernel/net"
 	"github.com/panicroom-kdump/panicroom/kernel/sched"
 	"github.com/panicroom-kdump/panicroom/kernel/stack"
 )
@@ -33,6 +36,16 @@ func (r *Report) look(k *kernel.Kernel, in *incident, cpus []kernel.CPU, opts *O
 	ran := r.readStacks(k, cpus)
 	r.explain(k, in, r.crashedStack(), r.stuckStack(in), ran)
 	r.readMemory(k)
+	var err error
+	if r.Disks, err = block.Disks(k); err != nil {
+		r.missing("disks", err)
+	}
+	if r.Mounts, err = fs.Mounts(k); err != nil {
+		r.missing("mounts", err)
+	}
+	if r.Net, err = net.Interfaces(k); err != nil {
+		r.missing("network interfaces", err)
+	}
 }
 
 // crashedStack is what ran on the CPU that crashed; nil if that is not known.
