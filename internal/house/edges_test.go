@@ -53,6 +53,14 @@ var floors = map[string]int{
 	"kernel/fs":    3,
 	"kernel/block": 3,
 	"kernel/net":   3,
+	"kernel/stack":  3,
+	"kernel/disasm": 3,
+	"kernel/sched":  3,
+	"kernel/mm":     3,
+	"kernel/fs":     3,
+	"kernel/block":  3,
+	"kernel/net":    3,
+	"reserve":       3,
 
 	"reserve": 3,
 
@@ -117,6 +125,8 @@ var edges = []struct{ from, to, because string }{
 
 	{"kernel/stack", "kernel", "who called whom is read from a dead kernel's stacks"},
 	{"kernel/stack", "vmcore", "whose architecture the stacks are"},
+	{"kernel/disasm", "kernel", "instructions are read from a dead kernel's code"},
+	{"kernel/disasm", "vmcore", "whose architecture the instructions are of"},
 	{"kernel/sched", "kernel", "tasks and run queues are read from a dead kernel"},
 	{"kernel/mm", "kernel", "what memory was used for is read from a dead kernel"},
 	{"kernel/fs", "kernel", "mounts are read from a dead kernel"},
@@ -258,6 +268,7 @@ var foreign = []struct{ module, from, because string }{
 	{"github.com/cavaliergopher/cpio", "internal/boot", "initramfs are newc cpio archives"},
 	{"github.com/cilium/ebpf/btf", "test", "the referee of our BTF reader; it links os/exec, so it is nothing more"},
 	{"github.com/klauspost/compress", "vmcore", "pages of kdump-compressed dumps"},
+	{"golang.org/x/arch/riscv64/riscv64asm", "kernel/disasm", "the instructions of an architecture, kept up by those who compile for it"},
 	{"github.com/anchore/go-lzo", "vmcore", "pages compressed with LZO are read"},
 	{"github.com/anchore/go-lzo", "test", "the referee of our LZO encoder"},
 	{"github.com/klauspost/compress", "internal/boot", "compressed initramfs and modules"},
