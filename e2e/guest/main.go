@@ -135,6 +135,8 @@ func (g *guest) step(i int, s script.Step) script.Event {
 		err = mirror(s.Mirror)
 	case s.Network != nil:
 		err = connect(s.Network)
+	case s.Stick != nil:
+		err = stick(s.Stick)
 	case s.Unmount != nil:
 		sys.Sync()
 		err = sys.Unmount(s.Unmount.Target)
