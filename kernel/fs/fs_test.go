@@ -30,7 +30,7 @@ var layouts = map[string]string{
 mnt_namespace: pad mounts
 mount: pad mnt_parent mnt_mountpoint mnt:40 mnt_devname mnt_node:24`,
 	"list": structs + `
-mnt_namespace: pad list:16
+mnt_namespace: pad list:16 mounts:4
 mount: pad mnt_parent mnt_mountpoint mnt:40 mnt_devname mnt_list:16`,
 }
 
@@ -93,6 +93,7 @@ func (m *machine) mount(parent, point uint64, device, kind, subtype string, flag
 // link links the mounts in the order of their making.
 func (m *machine) link(layout string) *machine {
 	if layout == "list" {
+		m.Set(m.ns, "mnt_namespace.mounts", uint64(len(m.mounts)))
 		nodes := []uint64{m.of(m.ns, "mnt_namespace.list")}
 		for _, at := range m.mounts {
 			nodes = append(nodes, m.of(at, "mount.mnt_list"))
