@@ -66,11 +66,17 @@ irqaction: handler name
 
 // For package kernel/stack: registers that an exception left on a stack.
 const wantedStacks = `
-pt_regs: epc ra sp gp tp s0 status badaddr cause orig_a0 a0 pc pstate regs ip flags orig_ax
+pt_regs: epc ra sp gp tp s0 a0 s2 t6 status badaddr cause
+task_struct: stack thread on_cpu ret_stack curr_ret_stack
+thread_struct: ra sp s
+ftrace_ret_stack: ret func
 `
 
 // Lists and trees, for this package's own iterators.
 const wantedTrees = `
+maple_tree: ma_root
+maple_range_64: pivot slot
+maple_arange_64: pivot slot
 xarray: xa_head
 xa_node: shift offset parent slots
 maple_tree: ma_flags ma_root
@@ -78,7 +84,7 @@ maple_node: mr64 ma64
 maple_range_64: pivot slot meta
 maple_arange_64: pivot slot meta
 xarray: xa_head
-xa_node: shift slots
+xa_node: shift offset parent slots
 idr: idr_rt idr_base
 `
 
@@ -109,6 +115,19 @@ const wantedLocks = `
 
 // For package kernel/mm: memory in use.
 const wantedMM = `
+zone: watermark_boost
+pglist_data: per_cpu_nodestats
+per_cpu_nodestat: vm_node_stat_diff
+percpu_counter: count counters
+hstate: order nr_huge_pages free_huge_pages resv_huge_pages surplus_huge_pages
+super_block: s_inodes
+inode: i_sb_list i_mapping
+address_space: nrpages
+kmem_cache: object_size oo min name list node per_node
+kmem_cache_order_objects: x
+kmem_cache_node: nr_slabs total_objects
+kmem_cache_per_node_ptrs: node
+task_struct: stack_vm_area
 `
 
 // For package kernel/fs: mounts.
@@ -155,12 +174,15 @@ inet6_ifaddr: if_list addr prefix_len
 
 // For package report: where BUG() and WARN() stand in the source.
 const wantedBugs = `
+bug_entry: bug_addr_disp bug_addr file_disp file line flags
+module: bug_table num_bugs
 `
 
 // wantedEnums is the table of the enums that a Layout holds, with all their
 // enumerators.
 const wantedEnums = `
 pageflags pagetype compound_dtor_id zone_type zone_stat_item migratetype
+node_stat_item zone_watermarks
 module_state mod_mem_type system_states
 req_op
 `
@@ -171,6 +193,15 @@ req_op
 const wellKnown = `
 panic_cpu crash_notes __per_cpu_offset nr_cpu_ids __cpu_possible_mask
 node_data contig_page_data modules __start_BTF __stop_BTF init_task
+__start___bug_table __stop___bug_table
+tainted_mask saved_command_line dump_stack_arch_desc_str __cpu_online_mask
+_totalram_pages totalreserve_pages vm_zone_stat vm_node_stat blockdev_superblock
+hstates hugetlb_max_hstate nr_vmalloc_pages pcpu_nr_populated pcpu_nr_units
+vm_committed_as total_swap_pages nr_swap_pages sysctl_overcommit_ratio
+sysctl_overcommit_kbytes slab_caches
+_start _stext _etext __start_init_stack __end_init_stack _sinittext _einittext handle_exception ret_from_exception_end
+ret_from_fork ret_from_kernel_thread ret_from_fork_kernel_asm ret_from_fork_user_asm
+_start_kernel secondary_start_sbi irq_stack_ptr overflow_stack return_to_handler
 blockdev_superblock tk_fast_mono init_net
 runqueues nr_threads tk_core timekeeper_data jiffies_64 tick_nsec avenrun
 `

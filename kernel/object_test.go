@@ -23,6 +23,7 @@ func objectLayout() *Layout {
 		"inner": {Size: 8, Fields: map[string]Field{"value": {Offset: 4, Size: 4}}},
 		"wrong": {Size: 8, Fields: map[string]Field{"value": {Offset: 4, Size: 8}}},
 		"huge":  {Size: 1 << 30},
+		"empty": {},
 	}}
 }
 
@@ -80,7 +81,7 @@ func TestObject(t *testing.T) {
 	if got := o.Uints("counts"); !slices.Equal(got, []uint64{7, 9}) {
 		t.Errorf("counts = %v; want 7, 9", got)
 	}
-	for name, want := range map[string]error{"none": ErrNoInfo, "huge": ErrCorrupt} {
+	for name, want := range map[string]error{"none": ErrNoInfo, "empty": ErrNoInfo, "huge": ErrCorrupt} {
 		if _, err := k.Struct(name); !errors.Is(err, want) {
 			t.Errorf("Struct(%s) = %v; want %v", name, err, want)
 		}

@@ -4,105 +4,141 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"math/bits"
 )
 
-// maxXArrayShift bounds how deep an array is: no index has more than 64 bits.
-const maxXArrayShift = 63
-
-// XArray yields the entries of an xarray (struct xarray, include/linux/xarray.h,
-// Linux 4.20 to 7.2) with their indexes in ascending order: pointers as they
-// are, values as they are stored. What the array keeps for itself is left out.
-// A node that cannot be read, or is not where it says it is, ends it with an
-// error.
-func (k *Kernel) XArray(xa VirtAddr) iter.Seq2[XEntry, error] {
-	return func(yield func(XEntry, error) bool) {
-		err := k.walkXArray(xa, yield)
-		if err != nil {
-			yield(XEntry{}, fmt.Errorf("xarray at %#x: %w", uint64(xa), err))
-		}
-	}
-}
-
-// XEntry is an entry of an xarray.
+// XEntry is an entry of an xarray: a pointer as it is, or a value as it is
+// stored, odd.
 type XEntry struct {
 	Index uint64
 	Entry VirtAddr
 }
 
-func (k *Kernel) walkXArray(xa VirtAddr, yield func(XEntry, error) bool) error {
-	array, err := k.Struct("xarray", "xa_head")
-	if err != nil {
-		return err
-	}
-	node, err := k.Struct("xa_node", "shift", "offset", "parent", "slots")
-	if err != nil {
-		return err
-	}
-	slots, _ := node.Field("slots")
-	if slots.Count < 2 || slots.Count > 256 || slots.Count&(slots.Count-1) != 0 || slots.ElemSize() != 8 {
-		return fmt.Errorf("%d slots of %d bytes in a node: %w", slots.Count, slots.ElemSize(), ErrCorrupt)
-	}
-	o, err := array.At(xa)
-	if err != nil {
-		return err
-	}
-	w := xarrayWalk{node: node, slots: slots, yield: yield, left: maxList}
-	_, err = w.visit(o.Pointer("xa_head"), xarraySlot{shift: maxXArrayShift + 1})
-	return err
+// Limits of what is believed of xarrays: a node has as many slots as a word has
+// bits (16 with CONFIG_BASE_SMALL), an index no more than 64 bits.
+const (
+	maxXASlots = 64
+	xaAllBits  = 64
+)
+
+// Entries whose two lowest bits are these belong to the array itself. Small ones
+// say something about their slot, others lead to a node.
+const (
+	xaInternal  = 2
+	minXANode   = 4096
+	xaEntryMask = 3
+)
+
+// XArray yields the entries of an xarray in the order of their indexes (struct
+// xarray, include/linux/xarray.h, Linux 4.20 to 7.2); radix trees are the same. An
+// entry of several indexes is yielded once, with the first of them. A node that
+// cannot be read, or is not where it says it is, ends the array with an error.
+func (k *Kernel) XArray(array VirtAddr) iter.Seq2[XEntry, error] {
+	return k.xarray(array, 0)
 }
 
-type xarrayWalk struct {
+// IDR yields what an allocator of numbers has given out, number by number (struct
+// idr, include/linux/idr.h, Linux 4.20 to 7.2).
+func (k *Kernel) IDR(idr VirtAddr) iter.Seq2[XEntry, error] {
+	return func(yield func(XEntry, error) bool) {
+		r, err := k.Struct("idr", "idr_rt", "idr_base")
+		var o Object
+		if err == nil {
+			o, err = r.At(idr)
+		}
+		if err != nil {
+			yield(XEntry{}, fmt.Errorf("numbers at %v: %w", idr, err))
+			return
+		}
+		k.xarray(o.AddrOf("idr_rt"), o.Uint("idr_base"))(yield)
+	}
+}
+
+// xarray yields the entries of an array with base added to their indexes.
+func (k *Kernel) xarray(array VirtAddr, base uint64) iter.Seq2[XEntry, error] {
+	return func(yield func(XEntry, error) bool) {
+		w, err := k.openXArray(yield)
+		if err == nil {
+			var root VirtAddr
+			if root, err = k.ReadPointer(array + VirtAddr(w.head)); err == nil {
+				_, err = w.visit(root, xaPlace{shift: xaAllBits, index: base})
+			}
+		}
+		if err != nil {
+			yield(XEntry{}, fmt.Errorf("xarray at %v: %w", array, err))
+		}
+	}
+}
+
+type xaWalk struct {
 	node  *StructReader
 	slots Field
+	bits  uint64 // of the index that one node takes
+	head  uint64 // offset of the root
 	yield func(XEntry, error) bool
 	left  int // nodes
 }
 
-// Entries whose low bits are internalEntry belong to the array. Those that are
-// small say something about a slot, the others are nodes.
-const (
-	internalEntry = 2
-	minNodeEntry  = 4096
-)
+func (k *Kernel) openXArray(yield func(XEntry, error) bool) (*xaWalk, error) {
+	array, err := k.Struct("xarray", "xa_head")
+	if err != nil {
+		return nil, err
+	}
+	w := &xaWalk{head: array.Offset("xa_head"), yield: yield, left: maxList}
+	if w.node, err = k.Struct("xa_node", "shift", "offset", "parent", "slots"); err != nil {
+		return nil, err
+	}
+	w.slots, _ = w.node.Field("slots")
+	if n := w.slots.Count; n < 2 || n > maxXASlots || n&(n-1) != 0 || w.slots.ElemSize() != 8 {
+		return nil, fmt.Errorf("xa_node.slots of %d times %d bytes: %w", n, w.slots.ElemSize(), ErrCorrupt)
+	}
+	w.bits = uint64(bits.TrailingZeros64(w.slots.Count))
+	return w, nil
+}
 
-// xarraySlot is where an entry stands: in which slot of which node, with that
-// node's shift, and what index the slot begins at.
-type xarraySlot struct {
+// xaPlace is where an entry stands: in which slot of which node, how many bits of
+// the index that node leaves to those below, and the first index of the slot.
+type xaPlace struct {
 	node               VirtAddr
 	slot, shift, index uint64
 }
 
-// visit yields what an entry leads to. A node stands in one slot of one other
-// and says in which, so that none is met twice.
-func (w *xarrayWalk) visit(entry VirtAddr, in xarraySlot) (more bool, err error) {
+// visit yields what is below an entry; more is false when whoever asked has
+// enough. A node tells in which slot of which other it stands, and that one is
+// above it: none is met twice.
+func (w *xaWalk) visit(entry VirtAddr, in xaPlace) (more bool, err error) {
 	switch {
 	case entry == 0:
 		return true, nil
-	case entry&3 != internalEntry:
+	case entry&xaEntryMask != xaInternal:
 		return w.yield(XEntry{in.index, entry}, nil), nil
-	case entry < minNodeEntry:
+	case entry < minXANode: // of an entry with several indexes, reserved, or to be asked again
 		return true, nil
 	}
-	at := entry - internalEntry
+	at := entry - xaInternal
 	if w.left--; w.left < 0 {
-		return false, fmt.Errorf("more nodes than any has: %w", ErrCorrupt)
+		return false, fmt.Errorf("more than %d nodes: %w", maxList, ErrCorrupt)
 	}
 	o, err := w.node.At(at)
 	if err != nil {
 		return false, err
 	}
 	parent, slot, shift := o.Pointer("parent"), o.Uint("offset"), o.Uint("shift")
-	if in.node == 0 {
-		slot = 0 // what it says was left behind by whoever had the memory before
+	fits := shift < xaAllBits && shift%w.bits == 0 // the root; its slot means nothing
+	if in.node != 0 {
+		fits = slot == in.slot && shift+w.bits == in.shift
 	}
-	if parent != in.node || slot != in.slot || shift >= in.shift {
-		return false, fmt.Errorf("node %v with shift %d says it is in slot %d of %v, not in slot %d of %v with shift %d: %w",
+	if parent != in.node || !fits {
+		return false, fmt.Errorf("node %v of shift %d is in slot %d of %v, found in slot %d of %v, of shift %d: %w",
 			at, shift, slot, parent, in.slot, in.node, in.shift, ErrCorrupt)
 	}
 	slots := o.Bytes("slots")
 	for i := range w.slots.Count {
+		if i<<shift>>shift != i {
+			break // an index of more than 64 bits
+		}
 		entry := VirtAddr(binary.LittleEndian.Uint64(slots[8*i:]))
-		if more, err := w.visit(entry, xarraySlot{at, i, shift, in.index + i<<shift}); !more || err != nil {
+		if more, err := w.visit(entry, xaPlace{at, i, shift, in.index + i<<shift}); !more || err != nil {
 			return more, err
 		}
 	}

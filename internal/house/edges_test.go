@@ -21,6 +21,7 @@ var floors = map[string]int{
 	"internal/house":    0,
 
 	"vmcore":              1,
+	"kernel/btf":          1,
 	"internal/getopt":     1,
 	"internal/host":       1,
 	"internal/kimage":     1,
@@ -52,18 +53,23 @@ var floors = map[string]int{
 	"kernel/fs":    3,
 	"kernel/block": 3,
 	"kernel/net":   3,
-	"reserve":      3,
+
+	"reserve": 3,
 
 	"kernel/kerneltest": 3,
 	"kernel/lock":       4,
+	"kernel/value":      4,
 
 	"load":    4,
 	"capture": 4,
 	"setup":   4,
 	"report":  5,
 
+	"report/reporttest": 6,
+
 	"crashenv": 6,
 	"saved":    6,
+	"inspect":  6,
 	"status":   7,
 	"after":    7,
 
@@ -92,6 +98,7 @@ var edges = []struct{ from, to, because string }{
 	{"internal/bootloader", "internal/ui", "hints in errors"},
 	{"internal/device", "internal/sys", "uevents, device numbers, finit_module"},
 
+	{"kernel", "kernel/btf", "its small table of offsets comes from the types that it carries"},
 	{"kernel", "vmcore", "a dead kernel is seen through its dump"},
 	{"target", "internal/sys", "free space, preallocation, fsync of whole filesystems"},
 	{"target", "internal/ui", "hints in errors"},
@@ -109,6 +116,7 @@ var edges = []struct{ from, to, because string }{
 	{"saved", "report", "what happened is the headline of the saved report"},
 
 	{"kernel/stack", "kernel", "who called whom is read from a dead kernel's stacks"},
+	{"kernel/stack", "vmcore", "whose architecture the stacks are"},
 	{"kernel/sched", "kernel", "tasks and run queues are read from a dead kernel"},
 	{"kernel/mm", "kernel", "what memory was used for is read from a dead kernel"},
 	{"kernel/fs", "kernel", "mounts are read from a dead kernel"},
@@ -117,7 +125,20 @@ var edges = []struct{ from, to, because string }{
 	{"kernel/lock", "kernel", "locks are read from a dead kernel"},
 	{"kernel/lock", "kernel/sched", "who waits and who holds are tasks"},
 
+	{"kernel/value", "kernel", "objects are read from a dead kernel"},
+	{"kernel/value", "kernel/btf", "of the types that it carries of itself"},
+
+	{"inspect", "kernel", "a kernel is asked"},
+	{"inspect", "kernel/btf", "types as C declares them"},
+	{"inspect", "kernel/value", "objects of any type, addresses as people write them"},
+	{"inspect", "vmcore", "physical addresses"},
+	{"inspect", "kernel/stack", "who called whom"},
+	{"inspect", "kernel/sched", "tasks, run queues"},
+	{"inspect", "kernel/mm", "what memory was used for"},
+	{"inspect", "report", "tables; what happened"},
+
 	{"report", "kernel", "a report is opinions over what kernel answers"},
+	{"report", "internal/ui", "sizes in words"},
 	{"report", "kernel/stack", "who called whom"},
 	{"report", "kernel/sched", "tasks, run queues, load"},
 	{"report", "kernel/mm", "what memory was used for"},
@@ -125,6 +146,16 @@ var edges = []struct{ from, to, because string }{
 	{"report", "kernel/block", "disks and requests under way"},
 	{"report", "kernel/net", "network interfaces"},
 	{"report", "kernel/lock", "who blocks whom"},
+
+	{"report/reporttest", "report", "a report with everything in it"},
+	{"report/reporttest", "kernel", "has one of all"},
+	{"report/reporttest", "kernel/block", "has one of all"},
+	{"report/reporttest", "kernel/fs", "has one of all"},
+	{"report/reporttest", "kernel/lock", "has one of all"},
+	{"report/reporttest", "kernel/mm", "has one of all"},
+	{"report/reporttest", "kernel/net", "has one of all"},
+	{"report/reporttest", "kernel/sched", "has one of all"},
+	{"report/reporttest", "kernel/stack", "has one of all"},
 
 	{"reserve", "internal/host", "the sum begins with facts of the machine"},
 	{"reserve", "internal/boot", "what modules take"},
@@ -206,6 +237,7 @@ var edges = []struct{ from, to, because string }{
 	{"cmd/panicroom", "saved", "list prints them"},
 	{"cmd/panicroom", "after", "the boot after a crash"},
 	{"cmd/panicroom", "internal/config", "what no flag says stands in the configuration"},
+	{"cmd/panicroom", "inspect", "what people ask a crash, a verb each"},
 	{"cmd/panicroom", "report", "report prints one"},
 	{"cmd/panicroom", "load", "load, unload, crash"},
 	{"cmd/panicroom", "internal/kimage", "inspect-image prints what one is"},
