@@ -1,6 +1,9 @@
 package report
 
 import (
+	"bytes"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -224,5 +227,29 @@ func TestAddresses(t *testing.T) {
 		if class, words := f.decode(arch, mapped); class != c.class || words != c.words {
 			t.Errorf("%s at %#x: %s, %q; want %s, %q", c.access, c.address, class, words, c.class, c.words)
 		}
+	}
+}
+
+// TestClassesAreDocumented checks that docs/kinds.md has every kind and class.
+func TestClassesAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../docs/kinds.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, name := range []string{"reason.go", "report.go"} {
+		code, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\b(?:Class|Kind) += "([a-z-]+)"`).FindAllSubmatch(code, -1) {
+			n++
+			if !bytes.Contains(doc, append(append([]byte("`"), m[1]...), '`')) && !bytes.Contains(doc, append([]byte("## "), m[1]...)) {
+				t.Errorf("%s is not in docs/kinds.md", m[1])
+			}
+		}
+	}
+	if n < 50 {
+		t.Errorf("found %d kinds and classes in the code; the test has to be mended", n)
 	}
 }
