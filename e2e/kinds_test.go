@@ -70,7 +70,7 @@ func debianKinds() []crashKind {
 		},
 		{
 			name: "init", steps: []script.Step{{Name: "end", Exit: &script.Exit{Code: 3}}},
-			kind: report.KindPanic, class: report.ClassInitKilled, task: "init",
+			kind: report.KindPanic, class: report.ClassInitKilled, detail: `^the first process ended with exit code 3$`, task: "init",
 		},
 		{
 			name: "oom", steps: []script.Step{
@@ -78,7 +78,7 @@ func debianKinds() []crashKind {
 				// More than there is, in parts of which none alone is refused.
 				{Name: "fill", Burden: &script.Burden{Anon: 400, Huge: 400}},
 			},
-			kind: report.KindMemory, class: report.ClassOOM,
+			kind: report.KindMemory, class: report.ClassOOM, detail: ` asked for 4 KiB$`,
 		},
 		{
 			name: "hung", steps: []script.Step{

@@ -156,17 +156,18 @@ func TestClasses(t *testing.T) {
 		},
 		{
 			"memory of all", "x invoked oom-killer: gfp_mask=0x1, order=0, oom_score_adj=0\nKernel panic - not syncing: Out of memory: system-wide panic_on_oom is enabled",
-			KindMemory, ClassOOM, "", "",
+			KindMemory, ClassOOM, "x asked for 4 KiB", "",
 		},
 		{
-			"memory of a group", "x invoked oom-killer: gfp_mask=0x1, order=0, oom_score_adj=0\nmemory: usage 4096kB, limit 4096kB, failcnt 9\nKernel panic - not syncing: Out of memory: compulsory panic_on_oom is enabled",
-			KindMemory, ClassOOMCgroup, "", "",
+			"memory of a group", "x invoked oom-killer: gfp_mask=0x1, order=2, oom_score_adj=0\nmemory: usage 4096kB, limit 4096kB, failcnt 9\nKernel panic - not syncing: Out of memory: compulsory panic_on_oom is enabled",
+			KindMemory, ClassOOMCgroup, "x asked for 16 KiB", "",
 		},
 		{
 			"nobody to kill", "x invoked oom-killer: gfp_mask=0x1, order=0, oom_score_adj=0\nOut of memory and no killable processes...\nKernel panic - not syncing: System is deadlocked on memory",
 			KindMemory, ClassOOMNoVictim, "", "",
 		},
-		{"init", "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100", KindPanic, ClassInitKilled, "", ""},
+		{"init", "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100", KindPanic, ClassInitKilled, "the first process ended with exit code 1", ""},
+		{"init by a signal", "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000089", KindPanic, ClassInitKilled, "the first process was killed by signal 9", ""},
 		{
 			"init by an oops", "Oops - illegal instruction [#1]\n---[ end trace 0000000000000000 ]---\nKernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b",
 			KindOops, ClassIllegal, "an instruction that the CPU does not know", "",
