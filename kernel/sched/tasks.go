@@ -3,6 +3,7 @@ package sched
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 )
@@ -20,11 +21,17 @@ const maxRoom = 1 << 17
 // the kernel's, then the processes, the oldest first, each with its threads.
 // What could not be read is said in the error; the tasks that could are
 // returned with it.
-func Tasks(k *kernel.Kernel) ([]Task, error) {
+func Tasks(k *kernel.Kernel) ([]Task, error) { return First(k, math.MaxInt) }
+
+// First is Tasks, but not of more than so many; the error says so then. Whoever
+// has little memory asks this way.
+func First(k *kernel.Kernel, most int) ([]Task, error) {
 	r, err := openTasks(k)
 	if err != nil {
 		return nil, fmt.Errorf("tasks: %w", err)
 	}
+	r.most = most
+	r.makeRoom()
 	if err := r.all(); err != nil {
 		return r.tasks, fmt.Errorf("tasks: %w", err)
 	}
@@ -40,6 +47,7 @@ type reader struct {
 	clocks                           clocks
 	onCPU                            map[kernel.VirtAddr]bool
 
+	most    int // of tasks
 	tasks   []Task
 	parents []kernel.VirtAddr // of each of tasks
 	errs    []error
@@ -74,7 +82,8 @@ func openTasks(k *kernel.Kernel) (*reader, error) {
 		}
 	}
 	if r.task.Has("sched_info") {
-		if r.sched, err = k.Struct("sched_info", "?last_arrival"); err != nil {
+		// It is empty without CONFIG_SCHED_INFO.
+		if r.sched, err = k.Struct("sched_info", "?last_arrival"); err != nil && !errors.Is(err, kernel.ErrNoInfo) {
 			return nil, err
 		}
 	}
@@ -93,7 +102,6 @@ func openTasks(k *kernel.Kernel) (*reader, error) {
 	for _, s := range r.states {
 		r.onCPU[s.curr] = true
 	}
-	r.makeRoom()
 	return r, nil
 }
 
@@ -106,7 +114,7 @@ func (r *reader) makeRoom() {
 		return
 	}
 	if n, err := r.k.ReadUint32(at); err == nil && n <= maxRoom {
-		r.tasks = make([]Task, 0, int(n)+len(r.states))
+		r.tasks = make([]Task, 0, min(int(n)+len(r.states), r.most))
 		r.parents = make([]kernel.VirtAddr, 0, cap(r.tasks))
 	}
 }
@@ -137,9 +145,14 @@ func (r *reader) all() error {
 			r.fail(err)
 			break
 		}
-		if !idle[o.Addr] {
-			r.add(o)
+		if idle[o.Addr] {
+			continue
 		}
+		if len(r.tasks) >= r.most {
+			r.fail(fmt.Errorf("there are more than %d", r.most))
+			break
+		}
+		r.add(o)
 	}
 	r.findParents()
 	if r.failed > maxErrors {
