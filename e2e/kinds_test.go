@@ -155,7 +155,7 @@ func builtKinds() []crashKind {
 		},
 		{
 			name: "softlockup", steps: provoke("SOFTLOCKUP", sysctl("kernel/softlockup_panic", "1"), sysctl("kernel/watchdog_thresh", "2")),
-			kind: report.KindLockup, class: report.ClassSoftLockup, detail: `^CPU [01] was kept in the kernel for \d+ s$`,
+			kind: report.KindLockup, class: report.ClassSoftLockup, detail: `^CPU [01] was kept in the kernel for \d+ s by culprit \(PID \d+\)$`,
 			task: "culprit", stuck: "culprit", frames: frames("lkdtm_SOFTLOCKUP"),
 		},
 		{

@@ -89,6 +89,15 @@ func (r *Report) explainFault(k source, memory *kernel.Kernel, f *fault) {
 	}
 }
 
+// meaning is what happened, in words.
+func (r *Report) meaning() string {
+	s := r.Crash.Detail
+	if s == "" && r.Fault != nil {
+		s = r.Fault.Meaning
+	}
+	return printable(s)
+}
+
 // ranOn is the task that the report has on a CPU.
 func (r *Report) ranOn(cpu int64) *Task {
 	for _, c := range r.CPUs {
@@ -149,7 +158,11 @@ func (in *incident) detail(pageSize uint64) string {
 		}
 	case ClassSoftLockup:
 		if in.stuckCPU >= 0 {
-			return fmt.Sprintf("CPU %d was kept in the kernel for %.0f s", in.stuckCPU, in.waited)
+			s := fmt.Sprintf("CPU %d was kept in the kernel for %.0f s", in.stuckCPU, in.waited)
+			if in.stuck != nil {
+				s += fmt.Sprintf(" by %s (PID %d)", in.stuck.Comm, in.stuck.PID)
+			}
+			return s
 		}
 	case ClassHardLockup:
 		if in.stuckCPU >= 0 {

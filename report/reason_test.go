@@ -129,7 +129,7 @@ func TestClasses(t *testing.T) {
 		},
 		{
 			"soft lockup", "watchdog: BUG: soft lockup - CPU#3 stuck for 22s! [my task 1:77]\nKernel panic - not syncing: softlockup: hung tasks",
-			KindLockup, ClassSoftLockup, "CPU 3 was kept in the kernel for 22 s", "",
+			KindLockup, ClassSoftLockup, "CPU 3 was kept in the kernel for 22 s by my task 1 (PID 77)", "",
 		},
 		{
 			"hard lockup of 6.12", "watchdog: Watchdog detected hard LOCKUP on cpu 1\nKernel panic - not syncing: Hard LOCKUP",
@@ -149,7 +149,7 @@ func TestClasses(t *testing.T) {
 		},
 		{
 			"a stall, then a soft lockup", "rcu: INFO: rcu_sched self-detected stall on CPU\nwatchdog: BUG: soft lockup - CPU#3 stuck for 22s! [x:77]\nKernel panic - not syncing: softlockup: hung tasks",
-			KindLockup, ClassSoftLockup, "CPU 3 was kept in the kernel for 22 s", "",
+			KindLockup, ClassSoftLockup, "CPU 3 was kept in the kernel for 22 s by x (PID 77)", "",
 		},
 		{
 			"a stall, then an oops", "rcu: INFO: rcu_sched self-detected stall on CPU\nOops - illegal instruction [#1]", KindOops, ClassIllegal, "an instruction that the CPU does not know", "",
