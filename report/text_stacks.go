@@ -191,9 +191,6 @@ func (r *Report) chainText(n int) string {
 			b.WriteString(r.lockText(i, n))
 		}
 	}
-	if c.Deadlock && len(c.Locks) == len(c.Tasks) && len(c.Tasks) > 0 {
-		b.WriteString(" held by " + refText(c.Tasks[0]))
-	}
 	return b.String()
 }
 
