@@ -108,7 +108,7 @@ func (r *Report) sections() []section {
 func (r *Report) requests() int {
 	n := 0
 	for i := range r.Disks {
-		n += len(r.Disks[i].InFlight)
+		n += len(r.Disks[i].InFlight) + len(r.Disks[i].Queued)
 	}
 	return n
 }

@@ -144,8 +144,9 @@ func (t *text) fact(name, value string) {
 }
 
 // wrap writes s behind first, with later lines behind next, breaking at spaces
-// where there are any.
+// where there are any. Whatever s has, it does no harm to a terminal.
 func (t *text) wrap(first, next, s string) {
+	s = printable(s)
 	for indent := first; ; indent = next {
 		room := t.width - len(indent)
 		if t.width == 0 || len(s) <= room {

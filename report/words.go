@@ -397,7 +397,7 @@ func (r *Report) when() string {
 
 // duration says seconds as people do: "7.0 s", "3 min 20 s", "5 days 3 h".
 func duration(seconds float64) string {
-	d := time.Duration(seconds * float64(time.Second))
+	d := time.Duration(min(seconds, 9e9) * float64(time.Second)) // as far as it counts
 	const day = 24 * time.Hour
 	switch {
 	case d < time.Minute:

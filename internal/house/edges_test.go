@@ -47,12 +47,6 @@ var floors = map[string]int{
 	"target/targettest": 3,
 	"vmcore/vmcoretest": 2,
 
-	"kernel/stack": 3,
-	"kernel/sched": 3,
-	"kernel/mm":    3,
-	"kernel/fs":    3,
-	"kernel/block": 3,
-	"kernel/net":   3,
 	"kernel/stack":  3,
 	"kernel/disasm": 3,
 	"kernel/sched":  3,
@@ -61,8 +55,6 @@ var floors = map[string]int{
 	"kernel/block":  3,
 	"kernel/net":    3,
 	"reserve":       3,
-
-	"reserve": 3,
 
 	"kernel/kerneltest": 3,
 	"kernel/lock":       4,

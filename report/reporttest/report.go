@@ -167,7 +167,7 @@ func Full(tasks, lines, cpus int) *report.Report {
 	}
 	r.Chains = []lock.Chain{
 		{Tasks: []sched.Ref{ref(301, "rm"), holder}, Locks: []kernel.VirtAddr{0xff60000003a1c0d8}},
-		{Tasks: []sched.Ref{ref(12, Hostile), ref(13, "b")}, Locks: []kernel.VirtAddr{0xffffffff81db0000, 0xff60000003a1c0d8}, Deadlock: true},
+		{Tasks: []sched.Ref{ref(12, Hostile), ref(13, "b"), ref(12, Hostile)}, Locks: []kernel.VirtAddr{0xffffffff81db0000, 0xff60000003a1c0d8}, Deadlock: true},
 	}
 
 	const gib = 1 << 30
@@ -183,7 +183,7 @@ func Full(tasks, lines, cpus int) *report.Report {
 	}
 	r.Disks = []block.Disk{
 		{Addr: 0xff60000001500000, Name: "vda", Bytes: 40 * gib, InFlight: []block.Request{{Addr: 0xff60000001600000, Op: "write", Sector: 83886080, Bytes: 512 << 10, Age: 121e9}, {Addr: 0xff60000001600400, Op: "flush", Age: 119e9}, {Addr: 0xff60000001600800, Op: Hostile, Sector: 8, Bytes: 4096}}},
-		{Addr: 0xff60000001510000, Name: "vdb", Bytes: 4 * gib},
+		{Addr: 0xff60000001510000, Name: "vdb", Bytes: 4 * gib, Queued: []block.Request{{Addr: 0xff60000001600c00, Op: "read", Sector: 4096, Bytes: 64 << 10, Age: 2e9}}},
 	}
 	r.Mounts = []fs.Mount{
 		{Addr: 0xff60000001700000, Device: "/dev/vda1", Point: "/", Type: "ext4", Flags: []string{"rw", "relatime"}},
