@@ -14,9 +14,6 @@ func (p *page) memory(r *Report) {
 	if m := r.Memory; m != nil {
 		p.memoryChart(m)
 		p.memoryNumbers(m)
-		for _, s := range m.Missing {
-			p.element("p", "unknown", "not known: "+s).raw("\n")
-		}
 	}
 	if len(r.Slabs) > 0 {
 		p.open(false, "", fmt.Sprintf("Slab caches, the largest %d", len(r.Slabs)))

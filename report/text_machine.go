@@ -50,9 +50,6 @@ func (r *Report) writeMemory(t *text) {
 				t.fact("zone", short)
 			}
 		}
-		for _, s := range m.Missing {
-			t.fact("unknown", s)
-		}
 	}
 	if n := min(len(r.Slabs), textSlabs); n > 0 {
 		t.heading("Largest slab caches")

@@ -82,7 +82,8 @@ func openTasks(k *kernel.Kernel) (*reader, error) {
 		}
 	}
 	if r.task.Has("sched_info") {
-		if r.sched, err = k.Struct("sched_info", "?last_arrival"); err != nil {
+		// It is empty without CONFIG_SCHED_INFO.
+		if r.sched, err = k.Struct("sched_info", "?last_arrival"); err != nil && !errors.Is(err, kernel.ErrNoInfo) {
 			return nil, err
 		}
 	}

@@ -173,7 +173,7 @@ func Full(tasks, lines, cpus int) *report.Report {
 	const gib = 1 << 30
 	r.Memory = &mm.Summary{Total: 16 * gib, Free: gib, Available: 2 * gib, Buffers: 64 << 20, Cached: 3 * gib, Anon: 8 * gib, Mapped: gib, Shmem: gib / 2,
 		Dirty: 300 << 20, Writeback: 12 << 20, SlabReclaimable: gib, SlabUnreclaimable: 700 << 20, KernelStacks: 40 << 20, PageTables: 60 << 20, Vmalloc: 90 << 20,
-		PerCPU: 12 << 20, SwapTotal: 2 * gib, SwapFree: gib, Committed: 11 * gib, CommitLimit: 10 * gib,
+		PerCPU: 12 << 20, SwapTotal: 2 * gib, SwapFree: gib, Committed: 11 * gib, CommitLimit: 10 * gib, AnonHuge: 2 * gib, Other: 1100 << 20,
 		Huge:    []mm.HugePages{{Size: 2 << 20, Total: 512, Free: 500}},
 		Zones:   []mm.Zone{{Name: "DMA32", Present: 2 * gib, Managed: 2*gib - 99<<20, Free: 5 << 20, Min: 12 << 20, Low: 15 << 20, High: 18 << 20, Orders: []uint64{100, 50, 20, 5, 1, 0, 0, 0, 0, 0, 0}}, {Name: "Normal", Present: 14 * gib, Managed: 14*gib - 99<<20, Free: gib - 5<<20, Min: 50 << 20, Low: 60 << 20, High: 70 << 20, Orders: []uint64{9, 8, 7, 6, 5, 4, 3, 2, 1, 1, 200}}},
 		Missing: []string{"huge pages of 1 GiB: " + Hostile},
