@@ -138,6 +138,7 @@ var edges = []struct{ from, to, because string }{
 	{"inspect", "kernel/sched", "tasks, run queues"},
 	{"inspect", "kernel/mm", "what memory was used for"},
 	{"inspect", "report", "tables; what happened"},
+	{"inspect", "internal/ui", "the verb that was meant; errors with hints"},
 
 	{"report", "kernel", "a report is opinions over what kernel answers"},
 	{"report", "internal/ui", "sizes in words"},
@@ -257,6 +258,7 @@ var foreign = []struct{ module, from, because string }{
 	{"github.com/spf13/pflag", "cmd/panicroom", "cobra's flags: which one is wrong, and how"},
 	{"github.com/pelletier/go-toml/v2/unstable", "internal/config", "its parser tells where a key stands; its decoder does not, and weighs 180 KB more"},
 	{"github.com/pelletier/go-toml/v2", "test", "the referee of what our configuration takes"},
+	{"golang.org/x/term", "inspect", "lines that can be edited, as others have tried them on many terminals"},
 	{"github.com/cavaliergopher/cpio", "internal/boot", "initramfs are newc cpio archives"},
 	{"github.com/cilium/ebpf/btf", "test", "the referee of our BTF reader; it links os/exec, so it is nothing more"},
 	{"github.com/klauspost/compress", "vmcore", "pages of kdump-compressed dumps"},
