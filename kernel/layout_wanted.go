@@ -174,6 +174,8 @@ inet6_ifaddr: if_list addr prefix_len
 
 // For package report: where BUG() and WARN() stand in the source.
 const wantedBugs = `
+bug_entry: bug_addr_disp bug_addr file_disp file line flags
+module: bug_table num_bugs
 `
 
 // wantedEnums is the table of the enums that a Layout holds, with all their
@@ -191,6 +193,7 @@ req_op
 const wellKnown = `
 panic_cpu crash_notes __per_cpu_offset nr_cpu_ids __cpu_possible_mask
 node_data contig_page_data modules __start_BTF __stop_BTF init_task
+__start___bug_table __stop___bug_table
 tainted_mask saved_command_line dump_stack_arch_desc_str __cpu_online_mask
 _totalram_pages totalreserve_pages vm_zone_stat vm_node_stat blockdev_superblock
 hstates hugetlb_max_hstate nr_vmalloc_pages pcpu_nr_populated pcpu_nr_units

@@ -89,6 +89,11 @@ func (r *Report) writeHead(t *text) {
 	if t.facts > 0 {
 		t.line("")
 	}
+	r.writeMachine(t)
+}
+
+// writeMachine writes which kernel ran, and on what.
+func (r *Report) writeMachine(t *text) {
 	arch := r.Kernel.Arch
 	if r.Kernel.Paging != "" {
 		arch += ", " + r.Kernel.Paging

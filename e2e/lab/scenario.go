@@ -72,6 +72,8 @@ type Scenario struct {
 	// outside the crash kernel's own memory that is the dead kernel's.
 	KeepRAM bool
 	Limit   time.Duration // of wall time; 20 minutes: a busy machine is slow
+	// OnStart is given the machine, to do things to it while it runs.
+	OnStart func(*vm.Machine)
 	// OnEvent sees the guest's events and OnLine the console, as they come, in
 	// different goroutines.
 	OnEvent func(script.Event)
@@ -166,6 +168,9 @@ func (s *Scenario) Run(ctx context.Context) (*Outcome, error) {
 	m, err := vm.Start(ctx, *config)
 	if err != nil {
 		return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
+	}
+	if s.OnStart != nil {
+		s.OnStart(m)
 	}
 	o.Exit, err = m.Wait()
 	for _, f := range append([]string{"initramfs", "next-initrd"}, firmwareFiles...) {

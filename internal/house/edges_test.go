@@ -132,6 +132,10 @@ var edges = []struct{ from, to, because string }{
 	{"inspect", "kernel/btf", "types as C declares them"},
 	{"inspect", "kernel/value", "objects of any type, addresses as people write them"},
 	{"inspect", "vmcore", "physical addresses"},
+	{"inspect", "kernel/stack", "who called whom"},
+	{"inspect", "kernel/sched", "tasks, run queues"},
+	{"inspect", "kernel/mm", "what memory was used for"},
+	{"inspect", "report", "tables; what happened"},
 
 	{"report", "kernel", "a report is opinions over what kernel answers"},
 	{"report", "internal/ui", "sizes in words"},

@@ -65,6 +65,7 @@ type Step struct {
 	Map     *Map     `json:"map,omitempty"`
 	Mirror  *Mirror  `json:"mirror,omitempty"`
 	Freeze  *Freeze  `json:"freeze,omitempty"`
+	Exit    *Exit    `json:"exit,omitempty"`
 }
 
 // Run runs a program and sends its output.
@@ -150,6 +151,20 @@ type Mirror struct {
 	Target  string   `json:"target"`
 	Type    string   `json:"type"`
 }
+
+// Exit ends the first process, which no kernel survives.
+type Exit struct {
+	Code int `json:"code"`
+}
+
+// Culprit is the argument with which the guest's program does harm, as a process of
+// its own: what harm is the next argument, one of these.
+const (
+	Culprit = "culprit"
+
+	HarmWrite = "write" // to the file that the next argument names, what the one after it says
+	HarmWait  = "wait"  // does none, for ever
+)
 
 // Freeze stops a filesystem as snapshots of volumes do, and starts processes that
 // write to it nonetheless: until the end they wait where nothing interrupts them,
