@@ -221,8 +221,8 @@ func (p *page) answer(r *Report) {
 	for _, w := range r.Warnings {
 		p.element("p", "warning", w).raw("\n")
 	}
-	if r.Fault != nil && r.Fault.Meaning != "" {
-		p.element("p", "meaning", r.Fault.Meaning).raw("\n")
+	if m := r.meaning(); m != "" {
+		p.element("p", "meaning", m).raw("\n")
 	}
 	p.raw("<dl>\n")
 	p.fact("At", r.Crash.Where, true)

@@ -77,8 +77,9 @@ func (r *Report) writeHead(t *text) {
 	for _, w := range r.Warnings {
 		t.fact("warning", w)
 	}
-	if r.Fault != nil {
-		t.fact("meaning", r.Fault.Meaning)
+	t.fact("meaning", r.meaning())
+	if !strings.Contains(r.Headline(), r.Crash.Source) {
+		t.fact("source", printable(r.Crash.Source))
 	}
 	t.fact("at", r.Crash.Where)
 	t.fact("task", r.who())

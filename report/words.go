@@ -373,6 +373,9 @@ func (r *Report) who() string {
 			s += fmt.Sprintf(" of %d", r.Machine.CPUs)
 		}
 	}
+	if r.Crash.InInterrupt {
+		s += ", in an interrupt"
+	}
 	return s
 }
 
