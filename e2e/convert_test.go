@@ -7,10 +7,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
 	"github.com/panicroom-kdump/panicroom/e2e/referee"
+	dead "github.com/panicroom-kdump/panicroom/kernel"
+	"github.com/panicroom-kdump/panicroom/report"
+	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // form is a way to write a dump, in the words that panicroom convert is told.
@@ -122,11 +128,47 @@ func everyForm(t *testing.T, j *referee.Judge, raw string, turn int) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/level%d", f.name, level), func(t *testing.T) {
-				r, err := j.Form(t.Context(), f.convert(t, raw, level))
+				form := f.convert(t, raw, level)
+				r, err := j.Form(t.Context(), form)
 				tell(t, r, err)
+				if f.kind != referee.Raw { // which does not say where memory begins
+					sameReport(t, raw, form.Files)
+				}
 			})
 		}
 	}
+}
+
+// sameReport checks that a dump tells the same story in whatever form it is, and
+// without the pages that levels leave out.
+func sameReport(t *testing.T, raw string, files []string) {
+	t.Helper()
+	if diff := cmp.Diff(reportOf(t, raw), reportOf(t, files...)); diff != "" {
+		t.Errorf("report of the raw copy (-) and of %s (+):\n%s", filepath.Base(files[0]), diff)
+	}
+}
+
+// reportOf is the report of a dump, in the lines of its JSON form.
+func reportOf(t *testing.T, files ...string) []string {
+	t.Helper()
+	d, err := vmcore.Open(files[0], files[1:]...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	k, err := dead.Open(d, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := report.Make(k, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := r.WriteJSON(&text); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(text.String(), "\n")
 }
 
 // knownDifferences lets makedumpfile choose pages at each level: where it differs

@@ -2,11 +2,12 @@ package kernel
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/panicroom-kdump/panicroom/kernel/btf"
 )
 
 // BTF is read here by hand, streaming, and not through cilium/ebpf, for three
@@ -17,44 +18,21 @@ import (
 // that one damaged page of a dump could end the process with a stack overflow
 // that nothing can recover. It stays the referee in this package's tests.
 //
-// The format: Documentation/bpf/btf.rst and include/uapi/linux/btf.h (7.2).
+// Heads of types are decoded by package kernel/btf, which tells the format; all
+// types of a kernel, for whoever has the memory, are there, too.
 
-// Limits of what is believed of a BTF. The largest known vmlinux BTF has
-// 8 MB, 150 000 types and structs of 300 members.
+// Limits of what is believed of a BTF beyond those of package btf. The largest known
+// vmlinux BTF has 8 MB, 150 000 types and structs of 300 members.
 const (
-	maxBTFSection = 64 << 20 // bytes of types, bytes of strings
-	maxBTFString  = 256      // bytes of a name
-	maxBTFVisits  = 1 << 14  // members looked at for one struct, inner ones included
-	maxBTFDepth   = 32       // typedefs, qualifiers and arrays around a type
-	maxBTFNested  = 8        // nameless structs in structs
-	maxBTFEnum    = 1 << 10  // enumerators
-	maxBTFSame    = 16       // types of one name
-	btfStride     = 64       // one type offset is remembered per that many types
-	btfScanChunk  = 64 << 10
-	btfPeekChunk  = 4 << 10
-)
-
-// Kinds of types, include/uapi/linux/btf.h.
-const (
-	btfInt       = 1
-	btfPtr       = 2
-	btfArray     = 3
-	btfStruct    = 4
-	btfUnion     = 5
-	btfEnum      = 6
-	btfFwd       = 7
-	btfTypedef   = 8
-	btfVolatile  = 9
-	btfConst     = 10
-	btfRestrict  = 11
-	btfFunc      = 12
-	btfFuncProto = 13
-	btfVar       = 14
-	btfDatasec   = 15
-	btfFloat     = 16
-	btfDeclTag   = 17
-	btfTypeTag   = 18
-	btfEnum64    = 19
+	maxBTFString = 256     // bytes of a name
+	maxBTFVisits = 1 << 14 // members looked at for one struct, inner ones included
+	maxBTFDepth  = 32      // typedefs, qualifiers and arrays around a type
+	maxBTFNested = 8       // nameless structs in structs
+	maxBTFEnum   = 1 << 10 // enumerators
+	maxBTFSame   = 16      // types of one name
+	btfStride    = 64      // one type offset is remembered per that many types
+	btfScanChunk = 64 << 10
+	btfPeekChunk = 4 << 10
 )
 
 // LayoutFromBTF makes a Layout from the BTF of a kernel, raw as in
@@ -120,10 +98,8 @@ func parseWanted() (*wantedTypes, error) {
 // btfReader reads one BTF through two windows: a large one for the passes over all
 // of it, a small one for single types.
 type btfReader struct {
-	r                io.ReaderAt
-	order            binary.ByteOrder
-	typeOff, typeLen uint64 // absolute in r
-	strOff, strLen   uint64
+	r io.ReaderAt
+	btf.Header
 
 	scan, peek btfWindow
 
@@ -134,8 +110,9 @@ type btfReader struct {
 }
 
 func newBTF(r io.ReaderAt) (*btfReader, error) {
-	var h [24]byte
-	if _, err := r.ReadAt(h[:], 0); err != nil {
+	var h [btf.HeaderSize]byte
+	_, err := r.ReadAt(h[:], 0)
+	if err != nil {
 		if errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("%w: shorter than its header", ErrCorrupt)
 		}
@@ -148,29 +125,8 @@ func newBTF(r io.ReaderAt) (*btfReader, error) {
 		names: make(map[uint32]string),
 		found: make(map[string][]uint32),
 	}
-	switch {
-	case binary.LittleEndian.Uint16(h[:]) == 0xeb9f:
-		b.order = binary.LittleEndian
-	case binary.BigEndian.Uint16(h[:]) == 0xeb9f:
-		b.order = binary.BigEndian
-	default:
-		return nil, fmt.Errorf("%w: magic %#x, not 0xeb9f", ErrCorrupt, h[:2])
-	}
-	if h[2] != 1 {
-		return nil, fmt.Errorf("%w: version %d, not 1", ErrCorrupt, h[2])
-	}
-	// Sections are counted from the end of the header, whose length grows
-	// with kernels: 24 bytes, 32 where there is a layout section (7.2).
-	hdrLen := uint64(b.order.Uint32(h[4:]))
-	b.typeOff = hdrLen + uint64(b.order.Uint32(h[8:]))
-	b.typeLen = uint64(b.order.Uint32(h[12:]))
-	b.strOff = hdrLen + uint64(b.order.Uint32(h[16:]))
-	b.strLen = uint64(b.order.Uint32(h[20:]))
-	if hdrLen < 24 || hdrLen > 1<<16 {
-		return nil, fmt.Errorf("%w: header of %d bytes", ErrCorrupt, hdrLen)
-	}
-	if b.typeLen > maxBTFSection || b.strLen > maxBTFSection {
-		return nil, fmt.Errorf("%w: %d bytes of types, %d of strings, at most %d", ErrCorrupt, b.typeLen, b.strLen, maxBTFSection)
+	if b.Header, err = btf.ParseHeader(h[:]); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return b, nil
 }
@@ -183,8 +139,8 @@ func (b *btfReader) findNames(wanted map[string]bool) error {
 		name  []byte // of the string under way; cut off beyond maxBTFString
 		start uint64
 	)
-	for off := uint64(0); off < b.strLen; {
-		p, err := b.scan.some(b.strOff+off, b.strLen-off)
+	for off := uint64(0); off < b.StringsLen; {
+		p, err := b.scan.some(b.StringsOff+off, b.StringsLen-off)
 		if err != nil {
 			return err
 		}
@@ -211,8 +167,8 @@ func (b *btfReader) findNames(wanted map[string]bool) error {
 // findTypes walks over all types once, builds the index and notes the ids of
 // the wanted ones.
 func (b *btfReader) findTypes(w *wantedTypes) error {
-	for off := uint64(0); off < b.typeLen; {
-		p, err := b.scan.at(b.typeOff+off, min(btfTypeSize, b.typeLen-off))
+	for off := uint64(0); off < b.TypesLen; {
+		p, err := b.scan.at(b.TypesOff+off, min(btf.HeadSize, b.TypesLen-off))
 		if err != nil {
 			return err
 		}
@@ -224,11 +180,11 @@ func (b *btfReader) findTypes(w *wantedTypes) error {
 			b.index = append(b.index, uint32(off))
 		}
 		b.count++
-		if name, ok := b.names[t.name]; ok && t.name != 0 {
-			switch t.kind {
-			case btfStruct, btfUnion, btfTypedef:
+		if name, ok := b.names[t.Name]; ok && t.Name != 0 {
+			switch t.Kind {
+			case btf.Struct, btf.Union, btf.Typedef:
 				ok = w.structs[name] != nil
-			case btfEnum, btfEnum64:
+			case btf.Enum, btf.Enum64:
 				ok = w.enums[name]
 			default:
 				ok = false
@@ -237,58 +193,27 @@ func (b *btfReader) findTypes(w *wantedTypes) error {
 				b.found[name] = append(b.found[name], b.count)
 			}
 		}
-		off += btfTypeSize + t.extra
-		if off > b.typeLen {
+		off += btf.HeadSize + t.Extra
+		if off > b.TypesLen {
 			return fmt.Errorf("%w: type %d reaches beyond the types", ErrCorrupt, b.count)
 		}
 	}
 	return nil
 }
 
-// btfTypeSize is the size in bytes of the head of each type.
-const btfTypeSize = 12
-
-// btfType is the head of a type.
+// btfType is a type and where it is.
 type btfType struct {
-	id    uint32
-	name  uint32 // offset in the strings
-	kind  uint8
-	flag  bool   // bit fields in a struct, signed values in an enum
-	vlen  uint32 // members, enumerators
-	size  uint32 // in bytes, or the type pointed to
-	off   uint64 // of what follows the head, in the types
-	extra uint64 // bytes that follow the head
+	id uint32
+	btf.Head
+	off uint64 // of what follows the head, in the types
 }
 
 func (b *btfReader) decode(p []byte) (btfType, error) {
-	if len(p) < btfTypeSize {
-		return btfType{}, fmt.Errorf("%w: %d bytes left for a type", ErrCorrupt, len(p))
+	h, err := btf.Decode(b.Order, p)
+	if err != nil {
+		return btfType{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	info := b.order.Uint32(p[4:])
-	t := btfType{
-		name: b.order.Uint32(p),
-		// 16 bits of length and 5 of kind until 7.0, 24 and 7 from then; the
-		// bits between were zero before.
-		vlen: info & 0xffffff,
-		kind: uint8(info >> 24 & 0x7f),
-		flag: info>>31 != 0,
-		size: b.order.Uint32(p[8:]),
-	}
-	n := uint64(t.vlen)
-	switch t.kind {
-	case btfInt, btfVar, btfDeclTag:
-		t.extra = 4
-	case btfArray:
-		t.extra = 12
-	case btfStruct, btfUnion, btfDatasec, btfEnum64:
-		t.extra = 12 * n
-	case btfEnum, btfFuncProto:
-		t.extra = 8 * n
-	case btfPtr, btfFwd, btfTypedef, btfVolatile, btfConst, btfRestrict, btfFunc, btfFloat, btfTypeTag:
-	default:
-		return btfType{}, fmt.Errorf("%w: kind %d unknown", ErrCorrupt, t.kind)
-	}
-	return t, nil
+	return btfType{Head: h}, nil
 }
 
 // typeByID finds a type from the nearest one in the index.
@@ -298,7 +223,7 @@ func (b *btfReader) typeByID(id uint32) (btfType, error) {
 	}
 	off := uint64(b.index[(id-1)/btfStride])
 	for i := (id - 1) % btfStride; ; i-- {
-		p, err := b.peek.at(b.typeOff+off, min(btfTypeSize, b.typeLen-min(off, b.typeLen)))
+		p, err := b.peek.at(b.TypesOff+off, min(btf.HeadSize, b.TypesLen-min(off, b.TypesLen)))
 		if err != nil {
 			return btfType{}, err
 		}
@@ -307,22 +232,22 @@ func (b *btfReader) typeByID(id uint32) (btfType, error) {
 			return btfType{}, fmt.Errorf("type %d: %w", id-i, err)
 		}
 		if i == 0 {
-			t.id, t.off = id, off+btfTypeSize
-			if t.off+t.extra > b.typeLen {
+			t.id, t.off = id, off+btf.HeadSize
+			if t.off+t.Extra > b.TypesLen {
 				return btfType{}, fmt.Errorf("%w: type %d reaches beyond the types", ErrCorrupt, id)
 			}
 			return t, nil
 		}
-		off += btfTypeSize + t.extra
+		off += btf.HeadSize + t.Extra
 	}
 }
 
 // extra reads n bytes of what follows the head of t, from off on.
 func (b *btfReader) extra(t btfType, off, n uint64) ([]byte, error) {
-	if off+n > t.extra {
+	if off+n > t.Extra {
 		return nil, fmt.Errorf("%w: type %d is too short", ErrCorrupt, t.id)
 	}
-	return b.peek.at(b.typeOff+t.off+off, n)
+	return b.peek.at(b.TypesOff+t.off+off, n)
 }
 
 // strip removes typedefs and qualifiers.
@@ -332,9 +257,9 @@ func (b *btfReader) strip(id uint32) (btfType, error) {
 		if err != nil {
 			return t, err
 		}
-		switch t.kind {
-		case btfTypedef, btfVolatile, btfConst, btfRestrict, btfTypeTag:
-			id = t.size
+		switch t.Kind {
+		case btf.Typedef, btf.Volatile, btf.Const, btf.Restrict, btf.TypeTag:
+			id = t.Size
 		default:
 			return t, nil
 		}
@@ -352,24 +277,24 @@ func (b *btfReader) sizeOf(id uint32) (size, count uint64, err error) {
 		if err != nil {
 			return 0, 0, err
 		}
-		switch t.kind {
-		case btfInt, btfStruct, btfUnion, btfEnum, btfEnum64, btfFloat:
-			size = uint64(t.size)
-		case btfPtr:
+		switch t.Kind {
+		case btf.Int, btf.Struct, btf.Union, btf.Enum, btf.Enum64, btf.Float:
+			size = uint64(t.Size)
+		case btf.Ptr:
 			size = 8
-		case btfArray:
+		case btf.Array:
 			p, err := b.extra(t, 0, 12)
 			if err != nil {
 				return 0, 0, err
 			}
-			id = b.order.Uint32(p)
+			id = b.Order.Uint32(p)
 			array = true
-			if factor *= uint64(b.order.Uint32(p[8:])); factor > limit {
+			if factor *= uint64(b.Order.Uint32(p[8:])); factor > limit {
 				return 0, 0, fmt.Errorf("%w: array of %d elements", ErrCorrupt, factor)
 			}
 			continue
 		default:
-			return 0, 0, fmt.Errorf("%w: member is of type %d, kind %d, without a size", ErrCorrupt, t.id, t.kind)
+			return 0, 0, fmt.Errorf("%w: member is of type %d, kind %d, without a size", ErrCorrupt, t.id, t.Kind)
 		}
 		if array {
 			count = factor
@@ -391,8 +316,8 @@ func (b *btfReader) layout(w *wantedTypes) (*Layout, error) {
 			if err != nil {
 				return nil, fmt.Errorf("struct %s: %w", name, err)
 			}
-			switch t.kind {
-			case btfStruct, btfUnion:
+			switch t.Kind {
+			case btf.Struct, btf.Union:
 				members := w.structs[name]
 				if members == nil {
 					continue
@@ -406,7 +331,7 @@ func (b *btfReader) layout(w *wantedTypes) (*Layout, error) {
 				if old, ok := l.Structs[name]; !ok || len(s.Fields) > len(old.Fields) {
 					l.Structs[name] = s
 				}
-			case btfEnum, btfEnum64:
+			case btf.Enum, btf.Enum64:
 				if !w.enums[name] {
 					continue
 				}
@@ -424,7 +349,7 @@ func (b *btfReader) layout(w *wantedTypes) (*Layout, error) {
 }
 
 func (b *btfReader) structLayout(t btfType, members map[string]bool) (Struct, error) {
-	s := Struct{Size: uint64(t.size), Fields: make(map[string]Field)}
+	s := Struct{Size: uint64(t.Size), Fields: make(map[string]Field)}
 	visits := 0
 	err := b.members(&s, t, members, 0, 0, &visits)
 	return s, err
@@ -435,7 +360,7 @@ func (b *btfReader) members(s *Struct, t btfType, wanted map[string]bool, base u
 	if depth > maxBTFNested {
 		return fmt.Errorf("%w: structs in structs without end", ErrCorrupt)
 	}
-	for i := range uint64(t.vlen) {
+	for i := range uint64(t.Vlen) {
 		if *visits++; *visits > maxBTFVisits {
 			return fmt.Errorf("%w: more than %d members", ErrCorrupt, maxBTFVisits)
 		}
@@ -443,9 +368,9 @@ func (b *btfReader) members(s *Struct, t btfType, wanted map[string]bool, base u
 		if err != nil {
 			return err
 		}
-		name, id, pos := b.order.Uint32(p), b.order.Uint32(p[4:]), b.order.Uint32(p[8:])
+		name, id, pos := b.Order.Uint32(p), b.Order.Uint32(p[4:]), b.Order.Uint32(p[8:])
 		bits := uint32(0)
-		if t.flag {
+		if t.Flag {
 			bits, pos = pos>>24, pos&0xffffff
 		}
 		at := base + uint64(pos)
@@ -454,7 +379,7 @@ func (b *btfReader) members(s *Struct, t btfType, wanted map[string]bool, base u
 			if err != nil {
 				return err
 			}
-			if inner.kind == btfStruct || inner.kind == btfUnion {
+			if inner.Kind == btf.Struct || inner.Kind == btf.Union {
 				if err := b.members(s, inner, wanted, at, depth+1, visits); err != nil {
 					return err
 				}
@@ -486,23 +411,23 @@ func (b *btfReader) members(s *Struct, t btfType, wanted map[string]bool, base u
 }
 
 func (b *btfReader) enum(t btfType) (map[string]int64, error) {
-	if t.vlen > maxBTFEnum {
-		return nil, fmt.Errorf("%w: %d enumerators", ErrCorrupt, t.vlen)
+	if t.Vlen > maxBTFEnum {
+		return nil, fmt.Errorf("%w: %d enumerators", ErrCorrupt, t.Vlen)
 	}
-	e := make(map[string]int64, t.vlen)
-	width := t.extra / max(uint64(t.vlen), 1) // 8 or 12
-	for i := range uint64(t.vlen) {
+	e := make(map[string]int64, t.Vlen)
+	width := t.Extra / max(uint64(t.Vlen), 1) // 8 or 12
+	for i := range uint64(t.Vlen) {
 		p, err := b.extra(t, width*i, width)
 		if err != nil {
 			return nil, err
 		}
-		v := uint64(b.order.Uint32(p[4:]))
-		if t.kind == btfEnum64 {
-			v |= uint64(b.order.Uint32(p[8:])) << 32
-		} else if t.flag {
+		v := uint64(b.Order.Uint32(p[4:]))
+		if t.Kind == btf.Enum64 {
+			v |= uint64(b.Order.Uint32(p[8:])) << 32
+		} else if t.Flag {
 			v = uint64(int64(int32(v)))
 		}
-		name, err := b.name(b.order.Uint32(p))
+		name, err := b.name(b.Order.Uint32(p))
 		if err != nil {
 			return nil, err
 		}
@@ -513,10 +438,10 @@ func (b *btfReader) enum(t btfType) (map[string]int64, error) {
 
 // name reads one string.
 func (b *btfReader) name(off uint32) (string, error) {
-	if uint64(off) >= b.strLen {
-		return "", fmt.Errorf("%w: name at %d of %d", ErrCorrupt, off, b.strLen)
+	if uint64(off) >= b.StringsLen {
+		return "", fmt.Errorf("%w: name at %d of %d", ErrCorrupt, off, b.StringsLen)
 	}
-	p, err := b.peek.at(b.strOff+uint64(off), min(maxBTFString, b.strLen-uint64(off)))
+	p, err := b.peek.at(b.StringsOff+uint64(off), min(maxBTFString, b.StringsLen-uint64(off)))
 	if err != nil {
 		return "", err
 	}

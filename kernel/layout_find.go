@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/panicroom-kdump/panicroom/kernel/btf"
 )
 
 // Layout is how this kernel lays out its structs: the one of [Options] if it
@@ -72,7 +74,7 @@ func (k *Kernel) BTF() (*io.SectionReader, error) {
 		return nil, fmt.Errorf("kernel has no BTF: %w", ErrNotFound)
 	}
 	size := uint64(stop - start)
-	if stop < start || size > 2*maxBTFSection {
+	if stop < start || size > 2*btf.MaxSection {
 		return nil, fmt.Errorf("BTF from %#x to %#x: %w", start, stop, ErrCorrupt)
 	}
 	return io.NewSectionReader(virtReader{k, start}, 0, int64(size)), nil

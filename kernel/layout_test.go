@@ -174,11 +174,11 @@ func TestLayoutFromBTFDamaged(t *testing.T) {
 		off := 24
 		if id == 2 {
 			off += 12
-			if loop[24+7]&0x1f == btfInt {
+			if loop[24+7]&0x1f == 1 { // an integer
 				off += 4
 			}
 		}
-		if loop[off+7]&0x1f == btfTypedef {
+		if loop[off+7]&0x1f == 8 { // a typedef
 			loop[off+8] = id
 		}
 	}

@@ -32,7 +32,11 @@ func (k *Kernel) Struct(name string, members ...string) (*StructReader, error) {
 	if !ok {
 		return nil, fmt.Errorf("struct %s: %w", name, ErrNoInfo)
 	}
-	if s.Size == 0 || s.Size > maxObject {
+	if s.Size == 0 {
+		// Where all its members are for what the kernel was built without.
+		return nil, fmt.Errorf("struct %s is empty: %w", name, ErrNoInfo)
+	}
+	if s.Size > maxObject {
 		return nil, fmt.Errorf("struct %s of %d bytes: %w", name, s.Size, ErrCorrupt)
 	}
 	for _, m := range members {
@@ -73,6 +77,17 @@ func (r *StructReader) Field(member string) (Field, bool) {
 // At reads the struct at an address, whole.
 func (r *StructReader) At(addr VirtAddr) (Object, error) {
 	b := make([]byte, r.layout.Size)
+	if err := r.k.ReadVirt(b, addr); err != nil {
+		return Object{}, fmt.Errorf("struct %s: %w", r.name, err)
+	}
+	return Object{addr, r, b}, nil
+}
+
+// Head reads the first bytes of the struct at an address. Members that do not
+// lie within them, whole, are zero. This is for structs that end with an array
+// of which less is in memory than its type says.
+func (r *StructReader) Head(addr VirtAddr, size uint64) (Object, error) {
+	b := make([]byte, min(size, r.layout.Size))
 	if err := r.k.ReadVirt(b, addr); err != nil {
 		return Object{}, fmt.Errorf("struct %s: %w", r.name, err)
 	}

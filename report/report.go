@@ -26,6 +26,8 @@ import (
 // Options say how much is reported. The zero value is good, and so is nil.
 type Options struct {
 	LogLines int // records of the log's tail; 0 means 60
+	// Tasks is how many tasks are looked at, the oldest first; 0 means 10,000.
+	Tasks int
 	// Warnings are what whoever saved the dump wants to have said in front.
 	Warnings []string
 }
@@ -72,7 +74,16 @@ type Kernel struct {
 	Arch    string `json:"arch"`
 	Paging  string `json:"paging,omitempty"` // sv39, sv48, sv57
 	Taint   string `json:"taint,omitempty"`  // as the log has it: "Not tainted", "Tainted: G W"
-	Command string `json:"command_line,omitempty"`
+	// Taints are the same with their meanings, and with what the crash itself
+	// added.
+	Taints  []Taint `json:"taints,omitempty"`
+	Command string  `json:"command_line,omitempty"`
+}
+
+// Taint is a reason for which the kernel's word counts less.
+type Taint struct {
+	Letter  string `json:"letter"`
+	Meaning string `json:"meaning"`
 }
 
 // Machine is what it ran on.
@@ -88,7 +99,8 @@ type Crash struct {
 	Reason string `json:"reason"` // the words of panic(), "" when the kernel did not get there
 	// Cause is the first line of what led there: of the oops, the BUG, the
 	// lockup.
-	Cause  string     `json:"cause,omitempty"`
+	Cause string `json:"cause,omitempty"`
+	Why
 	Time   *time.Time `json:"time,omitempty"` // wall clock
 	Uptime float64    `json:"uptime_seconds,omitempty"`
 	Task   *Task      `json:"task,omitempty"`
@@ -197,8 +209,10 @@ type Module struct {
 type Log struct {
 	Records int      `json:"records"` // in the whole log
 	Tail    []string `json:"tail"`    // lines as in dmesg.txt
+	// Levels has a digit for each of Tail, 0 (emergency) to 7 (debug).
+	Levels string `json:"levels,omitempty"`
 
-	short []string // the same without callers
+	short []string // the same as Tail without callers
 }
 
 // Bounds of a report.
@@ -216,6 +230,9 @@ type source interface {
 	Info() *kernel.VMCoreInfo
 	Arch() *kernel.Arch
 	Utsname() (kernel.Utsname, error)
+	CommandLine() (string, error)
+	Hardware() (string, error)
+	Tainted() (uint64, error)
 	Log() iter.Seq2[kernel.LogRecord, error]
 	CPUs() ([]kernel.CPU, error)
 	PanicCPU() (int, error)
@@ -231,10 +248,14 @@ func Make(k *kernel.Kernel, opts *Options) (*Report, error) {
 	if k == nil {
 		return nil, errors.New("no kernel to report on")
 	}
-	return build(k, opts), nil
+	r, in, cpus := begin(k, opts)
+	r.look(k, in, cpus, opts)
+	return r, nil
 }
 
-func build(k source, opts *Options) *Report {
+// begin makes the report as far as log and crash notes tell. It returns what the
+// log says of the crash, and the CPUs in the order of the report's.
+func begin(k source, opts *Options) (*Report, *incident, []kernel.CPU) {
 	lines := defaultLogLines
 	if opts != nil && opts.LogLines > 0 {
 		lines = min(opts.LogLines, maxLogLines)
@@ -245,9 +266,9 @@ func build(k source, opts *Options) *Report {
 	}
 	r.identify(k)
 	in := r.readLog(k, lines)
-	r.readCPUs(k, in)
+	cpus := r.readCPUs(k, in)
 	r.readModules(k)
-	return r
+	return r, in, cpus
 }
 
 // missing notes what cannot be reported.
@@ -266,6 +287,18 @@ func (r *Report) identify(k source) {
 	}
 	if t, ok := info.CrashTime(); ok {
 		r.Crash.Time = &t
+	}
+	// The log has these, too, as long as its beginning is not overwritten.
+	if s, err := k.CommandLine(); err == nil {
+		r.Kernel.Command = printable(s)
+	}
+	if s, err := k.Hardware(); err == nil {
+		r.Machine.Hardware = printable(s)
+	}
+	if mask, err := k.Tainted(); err == nil {
+		for _, t := range kernel.Taints(mask) {
+			r.Kernel.Taints = append(r.Kernel.Taints, Taint{string(t.Letter), t.Meaning})
+		}
 	}
 	u, err := k.Utsname()
 	if err != nil {
@@ -290,7 +323,7 @@ func (r *Report) readModules(k source) {
 			r.missing("modules", fmt.Errorf("more than %d", maxModules))
 			return
 		}
-		r.Modules = append(r.Modules, Module{Name: printable(m.Name), Size: m.Size, State: m.State})
+		r.Modules = append(r.Modules, ModuleOf(&m))
 	}
 }
 

@@ -31,6 +31,7 @@ type dead struct {
 	logErr  error
 	cpus    []kernel.CPU
 	panic   int // CPU + 1
+	taints  uint64
 	modules []kernel.Module
 	symbols map[kernel.VirtAddr]string // name by address, all of 0x100 bytes
 }
@@ -70,6 +71,14 @@ func (d *dead) Utsname() (kernel.Utsname, error) {
 	}
 	return *d.uts, nil
 }
+
+// What memory says beyond the log these kernels do not know.
+
+func (d *dead) CommandLine() (string, error) { return "", errGone }
+
+func (d *dead) Hardware() (string, error) { return "", errGone }
+
+func (d *dead) Tainted() (uint64, error) { return d.taints, nil }
 
 func (d *dead) Log() iter.Seq2[kernel.LogRecord, error] {
 	return func(yield func(kernel.LogRecord, error) bool) {
@@ -348,7 +357,7 @@ func TestWarnings(t *testing.T) {
 	if err := errors.Join(r.WriteText(&text, 80), r.WriteJSON(&js)); err != nil {
 		t.Fatal(err)
 	}
-	want := "  warning   the panic room's /init is not as it was loaded\n"
+	want := "  warning    the panic room's /init is not as it was loaded\n"
 	if head, _, _ := strings.Cut(text.String(), "  kernel "); !strings.Contains(head, want) {
 		t.Errorf("text begins %q; want %q in it", head, want)
 	}
@@ -394,4 +403,11 @@ func FuzzReport(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// build makes a report of what has no memory to look into.
+func build(k source, opts *Options) *Report {
+	r, in, _ := begin(k, opts)
+	r.explain(k, in, nil, nil, 0)
+	return r
 }

@@ -14,8 +14,9 @@ import (
 	"github.com/panicroom-kdump/panicroom/internal/ui"
 )
 
-// about says on what and with what was measured.
-func (b *bench) about(ctx context.Context) (string, error) {
+// about says on what and with what was measured, runs times; without a makedumpfile
+// where it had no part.
+func (b *bench) about(ctx context.Context, peer *peer, runs int) (string, error) {
 	var s strings.Builder
 	cpu := "unknown"
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
@@ -47,7 +48,10 @@ func (b *bench) about(ctx context.Context) (string, error) {
 	}
 	fmt.Fprintf(&s, "Measured on %s: %s, %d CPUs, %s; Linux load before it began %s.\n",
 		time.Now().UTC().Format(time.DateOnly), cpu, runtime.NumCPU(), ram, load)
-	fmt.Fprintf(&s, "panicroom %s, %s; makedumpfile %s (%s); QEMU %s;\n", commit, runtime.Version(), b.peer.Version, b.peer.Origin, qemu)
-	fmt.Fprintf(&s, "the machines ran Debian's riscv64 kernel %s; %d runs of each.\n\n", b.kernel.Version, b.runs)
+	fmt.Fprintf(&s, "panicroom %s, %s; ", commit, runtime.Version())
+	if peer != nil {
+		fmt.Fprintf(&s, "makedumpfile %s (%s); ", peer.Version, peer.Origin)
+	}
+	fmt.Fprintf(&s, "QEMU %s;\nthe machines ran Debian's riscv64 kernel %s; %d runs of each.\n\n", qemu, b.kernel.Version, runs)
 	return s.String(), nil
 }

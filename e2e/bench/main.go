@@ -1,10 +1,10 @@
 // Command bench measures panicroom beside makedumpfile: both read the same
 // cores of riscv64 machines on this machine, and the same /proc/vmcore in a
-// crash kernel. make bench runs it; docs/performance.md has what it printed
+// crash kernel; and its report beside crash. make bench runs it; docs/performance.md has what it printed
 // and how it measures.
 //
-//	bench [-parts speed,room,memory] [-cores 2G,16G,256G] [-levels 1,31]
-//	      [-compress zstd,lzo,snappy,zlib] [-runs 3] [-write]
+//	bench [-parts speed,report,room,memory] [-cores 2G,16G,256G] [-levels 1,31]
+//	      [-compress zstd,lzo,snappy,zlib] [-runs 3] [-report-runs 5] [-write]
 //
 // MAKEDUMPFILE_SRC names a folder with the source of a makedumpfile to build in
 // place of Debian's newest, MAKEDUMPFILE one that is built already.
@@ -35,6 +35,7 @@ type bench struct {
 	parts, cores, compress []string
 	levels                 []int
 	runs, roomRuns         int
+	reportRuns             int
 	write                  bool
 }
 
@@ -77,13 +78,14 @@ func parse(args []string) (*bench, error) {
 			return nil
 		})
 	}
-	list(&b.parts, "parts", "speed,room,memory", "what to measure")
-	list(&b.cores, "cores", "2G,16G,256G", "cores for speed")
+	list(&b.parts, "parts", "speed,report,room,memory", "what to measure")
+	list(&b.cores, "cores", "2G,16G,256G", "cores for speed and report")
 	list(&b.compress, "compress", "zstd,lzo,snappy,zlib", "compressions for speed")
 	var levels []string
 	list(&levels, "levels", "1,31", "levels for speed")
 	f.IntVar(&b.runs, "runs", 3, "`N` runs of each program")
 	f.IntVar(&b.roomRuns, "room-runs", 2, "`N` runs of each program in the crash kernel")
+	f.IntVar(&b.reportRuns, "report-runs", 5, "`N` runs of the report")
 	f.BoolVar(&b.write, "write", false, "write the result into docs/performance.md")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -95,27 +97,41 @@ func parse(args []string) (*bench, error) {
 		}
 		b.levels = append(b.levels, n)
 	}
-	b.runs, b.roomRuns = max(1, b.runs), max(1, b.roomRuns)
+	b.runs, b.roomRuns, b.reportRuns = max(1, b.runs), max(1, b.roomRuns), max(1, b.reportRuns)
 	return b, nil
 }
 
 func (b *bench) run(ctx context.Context) error {
-	built, err := os.MkdirTemp("", "panicroom-bench-peer-")
-	if err != nil {
-		return err
+	others := slices.ContainsFunc(b.parts, func(p string) bool { return p != "report" })
+	if others {
+		built, err := os.MkdirTemp("", "panicroom-bench-peer-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(built)
+		if b.peer, err = findPeer(ctx, built, b.say); err != nil {
+			return err
+		}
 	}
-	defer os.RemoveAll(built)
-	if b.peer, err = findPeer(ctx, built, b.say); err != nil {
-		return err
-	}
+	var err error
 	if b.kernel, err = lab.FetchKernel(ctx, lab.KernelOptions{Suite: "trixie", Say: b.say}); err != nil {
 		return err
 	}
-	about, err := b.about(ctx)
+	text, err := b.about(ctx, b.peer, b.runs)
 	if err != nil {
 		return err
 	}
-	text := about
+	ofReport := ""
+	if slices.Contains(b.parts, "report") {
+		if ofReport, err = b.about(ctx, nil, b.reportRuns); err != nil {
+			return err
+		}
+		all, version, err := b.report(ctx)
+		if err != nil {
+			return err
+		}
+		ofReport += reportTable(all, version) + "\n"
+	}
 	if slices.Contains(b.parts, "speed") {
 		results, err := b.speed(ctx)
 		if err != nil {
@@ -141,7 +157,10 @@ func (b *bench) run(ctx context.Context) error {
 		}
 		text += "## Memory\n\n" + memoryTable(all) + "\n"
 	}
-	fmt.Print(text)
+	if !others {
+		text = ""
+	}
+	fmt.Print(text + ofReport)
 	out, err := lab.OutDir()
 	if err != nil {
 		return err
@@ -150,14 +169,22 @@ func (b *bench) run(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(text+ofReport), 0o644); err != nil {
 		return err
 	}
 	b.say("the tables are in %s", path)
-	if b.write {
-		return lab.WriteDocument(filepath.Join("docs", "performance.md"), "make bench measured", text)
+	if !b.write {
+		return nil
 	}
-	return nil
+	// Each stands for itself: they are rarely measured together.
+	document := filepath.Join("docs", "performance.md")
+	if others {
+		err = lab.WriteDocument(document, "make bench measured", text)
+	}
+	if err == nil && ofReport != "" {
+		err = lab.WriteDocument(document, "make bench measured of the report", ofReport)
+	}
+	return err
 }
 
 // speed measures both programs on every core, at every level, with every

@@ -92,6 +92,7 @@ func (s samples) median(f func(sample) float64) float64 {
 }
 
 func (s samples) min(f func(sample) float64) float64 { return s.sorted(f)[0] }
+func (s samples) max(f func(sample) float64) float64 { return s.sorted(f)[len(s)-1] }
 
 func wall(s sample) float64 { return s.Wall.Seconds() }
 func cpu(s sample) float64  { return s.CPU.Seconds() }

@@ -24,6 +24,20 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) == 3 && os.Args[1] == writeCommand {
+		if err := writeFrozen(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if len(os.Args) > 2 && os.Args[1] == script.Culprit {
+		if err := harm(os.Args[2], os.Args[3:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) == 2 && os.Args[1] == script.Agent {
 		if err := serve(); err != nil {
 			fmt.Fprintln(os.Stderr, "guest:", err)
@@ -133,8 +147,14 @@ func (g *guest) step(i int, s script.Step) script.Event {
 		err = mapDisk(s.Map)
 	case s.Mirror != nil:
 		err = mirror(s.Mirror)
+	case s.Freeze != nil:
+		err = freeze(s.Freeze)
 	case s.Network != nil:
 		err = connect(s.Network)
+	case s.Stick != nil:
+		err = stick(s.Stick)
+	case s.Exit != nil:
+		os.Exit(s.Exit.Code)
 	case s.Unmount != nil:
 		sys.Sync()
 		err = sys.Unmount(s.Unmount.Target)

@@ -143,21 +143,26 @@ func (j *Judge) runCrash(ctx context.Context, vmlinux string, f Form, script str
 	if err := os.WriteFile(input, []byte(script), 0o600); err != nil {
 		return nil, "", err
 	}
-	// Some dumps are known to make it loop (its issues 198 and 216).
-	ctx, cancel := context.WithTimeout(ctx, crashLimit)
-	defer cancel()
-	args := slices.Concat([]string{"-s", "--no_crashrc", "--no_scroll"}, more, []string{"-i", input, vmlinux}, f.Files)
-	// How it exits says nothing: that it came to the end of the script does.
-	c := riscv64Command(ctx, qemu, root, "crash", args...)
-	c.Env = append(os.Environ(), "TERM=dumb")
-	out, err = c.CombinedOutput()
+	out, err = crashCommand(ctx, qemu, root, input, vmlinux, f.Files, more)
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		return nil, "", err
 	}
-	if _, ended := crashAnswers(out)["end"]; !ended {
+	if _, ended := crashAnswers(out, crashQuestions)["end"]; !ended {
 		return out, fmt.Sprintf("%v: %s", err, tail(string(out))), nil
 	}
 	return out, "", nil
+}
+
+// crashCommand runs crash. How it exits says nothing: that it came to the end of the
+// script does.
+func crashCommand(ctx context.Context, qemu, root, input, vmlinux string, files, more []string) ([]byte, error) {
+	// Some dumps are known to make it loop (its issues 198 and 216).
+	ctx, cancel := context.WithTimeout(ctx, crashLimit)
+	defer cancel()
+	args := slices.Concat([]string{"-s", "--no_crashrc", "--no_scroll"}, more, []string{"-i", input, vmlinux}, files)
+	c := riscv64Command(ctx, qemu, root, "crash", args...)
+	c.Env = append(os.Environ(), "TERM=dumb", "TZ=UTC")
+	return c.CombinedOutput()
 }
 
 // sample are pages all over memory that a dump must have, with something in them
@@ -191,12 +196,12 @@ func (j *Judge) sample(level int) ([]uint64, error) {
 }
 
 // crashAnswers takes what crash printed apart: by the question.
-func crashAnswers(out []byte) map[string]string {
+func crashAnswers(out []byte, questions []string) map[string]string {
 	answers, question := map[string]string{}, ""
 	for line := range strings.Lines(string(out)) {
 		if m := crashMarked.FindStringSubmatch(line); m != nil {
-			if n, err := strconv.ParseUint(m[1], 16, 32); err == nil && n-crashMark < uint64(len(crashQuestions)) {
-				question = crashQuestions[n-crashMark]
+			if n, err := strconv.ParseUint(m[1], 16, 32); err == nil && n-crashMark < uint64(len(questions)) {
+				question = questions[n-crashMark]
 			}
 		}
 		answers[question] += line
@@ -209,7 +214,7 @@ var crashWords = regexp.MustCompile(`^ *([0-9a-f]+): +([0-9a-f]{16})(?: ([0-9a-f
 
 // judgeCrash looks at what crash said; modules tells whether it was let look at them.
 func (r *Report) judgeCrash(j *Judge, out []byte, pages []uint64, modules bool) {
-	answers := crashAnswers(out)
+	answers := crashAnswers(out, crashQuestions)
 	says := func(question, what string, pattern string) {
 		ok, err := regexp.MatchString(pattern, answers[question])
 		r.Findings = append(r.Findings, Finding{Check: "crash, " + question + ": " + what, OK: ok && err == nil, Detail: fmt.Sprintf("%.400q", tail(answers[question]))})

@@ -21,6 +21,7 @@ var floors = map[string]int{
 	"internal/house":    0,
 
 	"vmcore":              1,
+	"kernel/btf":          1,
 	"internal/getopt":     1,
 	"internal/host":       1,
 	"internal/kimage":     1,
@@ -44,7 +45,7 @@ var floors = map[string]int{
 	"target/partition":  3,
 	"target/sshdir":     3,
 	"target/targettest": 3,
-	"vmcore/vmcoretest": 3,
+	"vmcore/vmcoretest": 2,
 
 	"kernel/stack":  3,
 	"kernel/disasm": 3,
@@ -55,16 +56,20 @@ var floors = map[string]int{
 	"kernel/net":    3,
 	"reserve":       3,
 
-	"kernel/kerneltest": 4,
+	"kernel/kerneltest": 3,
 	"kernel/lock":       4,
+	"kernel/value":      4,
 
 	"load":    4,
 	"capture": 4,
 	"setup":   4,
 	"report":  5,
 
+	"report/reporttest": 6,
+
 	"crashenv": 6,
 	"saved":    6,
+	"inspect":  6,
 	"status":   7,
 	"after":    7,
 
@@ -93,6 +98,7 @@ var edges = []struct{ from, to, because string }{
 	{"internal/bootloader", "internal/ui", "hints in errors"},
 	{"internal/device", "internal/sys", "uevents, device numbers, finit_module"},
 
+	{"kernel", "kernel/btf", "its small table of offsets comes from the types that it carries"},
 	{"kernel", "vmcore", "a dead kernel is seen through its dump"},
 	{"target", "internal/sys", "free space, preallocation, fsync of whole filesystems"},
 	{"target", "internal/ui", "hints in errors"},
@@ -121,7 +127,21 @@ var edges = []struct{ from, to, because string }{
 	{"kernel/lock", "kernel", "locks are read from a dead kernel"},
 	{"kernel/lock", "kernel/sched", "who waits and who holds are tasks"},
 
+	{"kernel/value", "kernel", "objects are read from a dead kernel"},
+	{"kernel/value", "kernel/btf", "of the types that it carries of itself"},
+
+	{"inspect", "kernel", "a kernel is asked"},
+	{"inspect", "kernel/btf", "types as C declares them"},
+	{"inspect", "kernel/value", "objects of any type, addresses as people write them"},
+	{"inspect", "vmcore", "physical addresses"},
+	{"inspect", "kernel/stack", "who called whom"},
+	{"inspect", "kernel/sched", "tasks, run queues"},
+	{"inspect", "kernel/mm", "what memory was used for"},
+	{"inspect", "report", "tables; what happened"},
+	{"inspect", "internal/ui", "the verb that was meant; errors with hints"},
+
 	{"report", "kernel", "a report is opinions over what kernel answers"},
+	{"report", "internal/ui", "sizes in words"},
 	{"report", "kernel/stack", "who called whom"},
 	{"report", "kernel/sched", "tasks, run queues, load"},
 	{"report", "kernel/mm", "what memory was used for"},
@@ -129,6 +149,16 @@ var edges = []struct{ from, to, because string }{
 	{"report", "kernel/block", "disks and requests under way"},
 	{"report", "kernel/net", "network interfaces"},
 	{"report", "kernel/lock", "who blocks whom"},
+
+	{"report/reporttest", "report", "a report with everything in it"},
+	{"report/reporttest", "kernel", "has one of all"},
+	{"report/reporttest", "kernel/block", "has one of all"},
+	{"report/reporttest", "kernel/fs", "has one of all"},
+	{"report/reporttest", "kernel/lock", "has one of all"},
+	{"report/reporttest", "kernel/mm", "has one of all"},
+	{"report/reporttest", "kernel/net", "has one of all"},
+	{"report/reporttest", "kernel/sched", "has one of all"},
+	{"report/reporttest", "kernel/stack", "has one of all"},
 
 	{"reserve", "internal/host", "the sum begins with facts of the machine"},
 	{"reserve", "internal/boot", "what modules take"},
@@ -210,6 +240,7 @@ var edges = []struct{ from, to, because string }{
 	{"cmd/panicroom", "saved", "list prints them"},
 	{"cmd/panicroom", "after", "the boot after a crash"},
 	{"cmd/panicroom", "internal/config", "what no flag says stands in the configuration"},
+	{"cmd/panicroom", "inspect", "what people ask a crash, a verb each"},
 	{"cmd/panicroom", "report", "report prints one"},
 	{"cmd/panicroom", "load", "load, unload, crash"},
 	{"cmd/panicroom", "internal/kimage", "inspect-image prints what one is"},
@@ -227,6 +258,7 @@ var foreign = []struct{ module, from, because string }{
 	{"github.com/spf13/pflag", "cmd/panicroom", "cobra's flags: which one is wrong, and how"},
 	{"github.com/pelletier/go-toml/v2/unstable", "internal/config", "its parser tells where a key stands; its decoder does not, and weighs 180 KB more"},
 	{"github.com/pelletier/go-toml/v2", "test", "the referee of what our configuration takes"},
+	{"golang.org/x/term", "inspect", "lines that can be edited, as others have tried them on many terminals"},
 	{"github.com/cavaliergopher/cpio", "internal/boot", "initramfs are newc cpio archives"},
 	{"github.com/cilium/ebpf/btf", "test", "the referee of our BTF reader; it links os/exec, so it is nothing more"},
 	{"github.com/klauspost/compress", "vmcore", "pages of kdump-compressed dumps"},

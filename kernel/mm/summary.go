@@ -4,30 +4,36 @@ package mm
 
 import "github.com/panicroom-kdump/panicroom/kernel"
 
-// Summary is what /proc/meminfo would have said at the crash.
+// Summary is what /proc/meminfo would have said at the crash, with the parts
+// that each CPU kept for itself.
 type Summary struct {
-	Total             uint64      `json:"total"`
-	Free              uint64      `json:"free"`
-	Available         uint64      `json:"available"` // as the kernel estimates it (si_mem_available)
-	Buffers           uint64      `json:"buffers"`
-	Cached            uint64      `json:"cached"`
-	Anon              uint64      `json:"anon"`
-	Mapped            uint64      `json:"mapped"`
-	Shmem             uint64      `json:"shmem"`
-	Dirty             uint64      `json:"dirty"`
-	Writeback         uint64      `json:"writeback"`
-	SlabReclaimable   uint64      `json:"slab_reclaimable"`
-	SlabUnreclaimable uint64      `json:"slab_unreclaimable"`
-	KernelStacks      uint64      `json:"kernel_stacks"`
-	PageTables        uint64      `json:"page_tables"`
-	Vmalloc           uint64      `json:"vmalloc"`
-	PerCPU            uint64      `json:"percpu"`
-	SwapTotal         uint64      `json:"swap_total"`
-	SwapFree          uint64      `json:"swap_free"`
-	Committed         uint64      `json:"committed"`
-	CommitLimit       uint64      `json:"commit_limit"`
-	Huge              []HugePages `json:"huge,omitempty"`
-	Zones             []Zone      `json:"zones"`
+	Total             uint64 `json:"total"`
+	Free              uint64 `json:"free"`
+	Available         uint64 `json:"available"` // as the kernel estimates it (si_mem_available)
+	Buffers           uint64 `json:"buffers"`
+	Cached            uint64 `json:"cached"`
+	Anon              uint64 `json:"anon"`
+	AnonHuge          uint64 `json:"anon_huge"` // of Anon, in transparent huge pages
+	Mapped            uint64 `json:"mapped"`
+	Shmem             uint64 `json:"shmem"`
+	Dirty             uint64 `json:"dirty"`
+	Writeback         uint64 `json:"writeback"`
+	SlabReclaimable   uint64 `json:"slab_reclaimable"`
+	SlabUnreclaimable uint64 `json:"slab_unreclaimable"`
+	KernelStacks      uint64 `json:"kernel_stacks"`
+	PageTables        uint64 `json:"page_tables"`
+	Vmalloc           uint64 `json:"vmalloc"`
+	PerCPU            uint64 `json:"percpu"`
+	SwapTotal         uint64 `json:"swap_total"`
+	SwapFree          uint64 `json:"swap_free"`
+	Committed         uint64 `json:"committed"`
+	CommitLimit       uint64 `json:"commit_limit"`
+	// Other is what none of these counts: pages that drivers and the kernel
+	// took for themselves. It is what remains of Total, and as inexact as all
+	// the others together.
+	Other uint64      `json:"other"`
+	Huge  []HugePages `json:"huge,omitempty"`
+	Zones []Zone      `json:"zones"`
 	// Missing says what is not known of the above, one line each.
 	Missing []string `json:"missing,omitempty"`
 }

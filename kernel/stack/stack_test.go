@@ -658,7 +658,7 @@ func sane(t testing.TB, s Stack) {
 }
 
 func TestRandomStacks(t *testing.T) {
-	n := 20_000
+	n := 1_000_000
 	if testing.Short() {
 		n = 2000
 	}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/panicroom-kdump/panicroom/kernel/mm"
+)
+
+const whyCommitted reason = "crash reads what all CPUs have counted together, ours adds what each has counted for itself, as /proc/meminfo does"
+
+// pageSize is that of all machines that crash can open here.
+const pageSize = 4096
+
+// compareMemory compares what memory was used for, in pages.
+func compareMemory(o *ours, t *theirs) *comparison {
+	c := &comparison{Question: askMemory, What: "sums"}
+	m := o.memory
+	var huge, hugeFree uint64
+	for _, h := range m.Huge {
+		huge += h.Size * h.Total
+		hugeFree += h.Size * h.Free
+	}
+	mine := map[string]uint64{
+		"TOTAL MEM": m.Total, "FREE": m.Free, "USED": m.Total - m.Free, "BUFFERS": m.Buffers, "CACHED": m.Cached,
+		"SLAB": m.SlabReclaimable + m.SlabUnreclaimable, "TOTAL HUGE": huge, "HUGE FREE": hugeFree,
+		"TOTAL SWAP": m.SwapTotal, "SWAP USED": m.SwapTotal - m.SwapFree, "SWAP FREE": m.SwapFree,
+		"COMMIT LIMIT": m.CommitLimit, "COMMITTED": m.Committed,
+	}
+	for _, y := range t.memory {
+		x, ok := mine[y.name]
+		if !ok {
+			c.missing("", y.name, false)
+			continue
+		}
+		delete(mine, y.name)
+		c.Things++
+		why := reason("")
+		if y.name == "COMMITTED" && y.pages == o.committed {
+			why = whyCommitted
+		}
+		c.allow(why, y.name+", pages", x/pageSize, y.pages)
+	}
+	for name := range mine {
+		c.missing("", name, true)
+	}
+	return c
+}
+
+// compareZones compares the zones that have memory, in pages.
+func compareZones(o *ours, t *theirs) *comparison {
+	c := &comparison{Question: askZones, What: "zones"}
+	var zones []mm.Zone
+	for _, z := range o.memory.Zones {
+		if z.Present > 0 {
+			zones = append(zones, z)
+		}
+	}
+	name := func(node uint64, zone string) string { return fmt.Sprintf("node %d, zone %s", node, zone) }
+	pair(c, zones, t.zones,
+		func(x mm.Zone) string { return name(uint64(x.Node), x.Name) }, func(y theirZone) string { return name(y.node, y.name) },
+		func(x mm.Zone, y theirZone) {
+			zone := name(y.node, y.name)
+			c.same(zone+": free", x.Free/pageSize, y.free)
+			c.same(zone+": min", x.Min/pageSize, y.min)
+			c.same(zone+": low", x.Low/pageSize, y.low)
+			c.same(zone+": high", x.High/pageSize, y.high)
+		},
+		func(x mm.Zone) { c.missing("", name(uint64(x.Node), x.Name), true) },
+		func(y theirZone) { c.missing("", name(y.node, y.name), false) })
+	return c
+}
+
+// compareCaches compares the slab caches.
+func compareCaches(o *ours, t *theirs) *comparison {
+	c := &comparison{Question: askCaches, What: "caches"}
+	pair(c, o.caches, t.caches,
+		func(x mm.Cache) uint64 { return uint64(x.Addr) }, func(y theirCache) uint64 { return y.addr },
+		func(x mm.Cache, y theirCache) {
+			c.same(fmt.Sprintf("cache at %v: name", x.Addr), x.Name, y.name)
+			c.same(x.Name+": size of an object", x.Object, y.object)
+			if y.counted {
+				c.same(x.Name+": objects", x.Objects, y.total)
+				c.same(x.Name+": slabs", x.Slabs, y.slabs)
+			}
+		},
+		func(x mm.Cache) { c.missing("", "cache "+x.Name, true) },
+		func(y theirCache) { c.missing("", "cache "+y.name, false) })
+	return c
+}
