@@ -30,8 +30,8 @@ func Widths() []int { return []int{8, 16, 32, 64} }
 // maxRead is how many bytes are read at once.
 const maxRead = 16 << 20
 
-// Memory is what there is at an address.
-type Memory struct {
+// Dump is memory as it is.
+type Dump struct {
 	Addr     kernel.VirtAddr `json:"addr"`
 	Physical bool            `json:"physical,omitempty"`
 	Bits     int             `json:"bits"`
@@ -77,7 +77,7 @@ func (q Read) Ask(s *Session) (Answer, error) {
 	if count > maxRead/unit {
 		return nil, fmt.Errorf("%d times %d bytes; at most %d bytes are read at once", count, unit, maxRead)
 	}
-	m := &Memory{Physical: q.Physical, Bits: bits, text: q.Text, named: q.Symbols, bytes: make([]byte, count*unit)}
+	m := &Dump{Physical: q.Physical, Bits: bits, text: q.Text, named: q.Symbols, bytes: make([]byte, count*unit)}
 	var err error
 	if q.Physical {
 		if m.Addr, err = hexadecimal(q.At); err != nil {
@@ -139,7 +139,7 @@ func (s *Session) read(b []byte, at kernel.VirtAddr, physical bool) (int, error)
 }
 
 // Write writes lines of 16 bytes, or of one word where symbols are shown.
-func (m *Memory) Write(w io.Writer, _ int) error {
+func (m *Dump) Write(w io.Writer, _ int) error {
 	if m.text {
 		for i := 0; i < len(m.bytes); i += 64 {
 			fmt.Fprintf(w, "%016x:  %s\n", uint64(m.Addr)+uint64(i), printable(m.bytes[i:min(i+64, len(m.bytes))]))

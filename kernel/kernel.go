@@ -122,8 +122,7 @@ func (a VirtAddr) String() string { return fmt.Sprintf("%#x", uint64(a)) }
 // Format prints it so for all verbs that are not of numbers; "%x" has no 0x.
 func (a VirtAddr) Format(s fmt.State, verb rune) {
 	if verb == 'v' || verb == 's' {
-		// The error is that of the writer, which fmt has no place for either.
-		_, _ = s.Write([]byte(a.String()))
+		fmt.Fprintf(s, fmt.FormatString(s, 's'), a.String())
 		return
 	}
 	fmt.Fprintf(s, fmt.FormatString(s, verb), uint64(a))

@@ -79,6 +79,12 @@ maple_range_64: pivot slot
 maple_arange_64: pivot slot
 xarray: xa_head
 xa_node: shift offset parent slots
+maple_tree: ma_flags ma_root
+maple_node: mr64 ma64
+maple_range_64: pivot slot meta
+maple_arange_64: pivot slot meta
+xarray: xa_head
+xa_node: shift offset parent slots
 idr: idr_rt idr_base
 `
 
@@ -141,18 +147,50 @@ task_struct: stack_vm_area
 
 // For package kernel/fs: mounts.
 const wantedFS = `
+nsproxy: mnt_ns
+mnt_namespace: mounts list
+mount: mnt_parent mnt_mountpoint mnt mnt_devname mnt_list mnt_node
+vfsmount: mnt_root mnt_sb mnt_flags
+super_block: s_type s_flags s_subtype
+file_system_type: name
+dentry: d_parent d_name
+qstr: len name
+path: mnt dentry
+file: f_path
 `
 
 // For package kernel/block: disks and requests in flight.
 const wantedBlock = `
+super_block: s_inodes
+inode: i_sb_list
+bdev_inode: bdev vfs_inode
+block_device: bd_disk bd_nr_sectors
+gendisk: disk_name part0 queue
+request_queue: queue_hw_ctx hctx_table nr_hw_queues
+blk_mq_hw_ctx: tags sched_tags
+blk_mq_tags: nr_tags nr_reserved_tags bitmap_tags breserved_tags rqs static_rqs
+sbitmap_queue: sb
+sbitmap: depth shift map_nr map
+sbitmap_word: word cleared
+request: q cmd_flags tag __data_len __sector start_time_ns state
+tk_fast: seq base
+tk_read_base: base xtime_nsec shift
 `
 
 // For package kernel/net: network interfaces.
 const wantedNet = `
+net: dev_base_head
+net_device: dev_list name ifindex mtu flags gflags state operstate type dev_addr addr_len ip_ptr ip6_ptr
+in_device: ifa_list
+in_ifaddr: ifa_next ifa_local ifa_prefixlen
+inet6_dev: addr_list
+inet6_ifaddr: if_list addr prefix_len
 `
 
 // For package report: where BUG() and WARN() stand in the source.
 const wantedBugs = `
+bug_entry: bug_addr_disp bug_addr file_disp file line flags
+module: bug_table num_bugs
 `
 
 // wantedEnums is the table of the enums that a Layout holds, with all their
@@ -161,6 +199,7 @@ const wantedEnums = `
 pageflags pagetype compound_dtor_id zone_type zone_stat_item migratetype
 node_stat_item zone_watermarks
 module_state mod_mem_type system_states
+req_op
 `
 
 // wellKnown are names of symbols that dumps are asked for, one after the other:
@@ -169,6 +208,7 @@ module_state mod_mem_type system_states
 const wellKnown = `
 panic_cpu crash_notes __per_cpu_offset nr_cpu_ids __cpu_possible_mask
 node_data contig_page_data modules __start_BTF __stop_BTF init_task
+__start___bug_table __stop___bug_table
 tainted_mask saved_command_line dump_stack_arch_desc_str __cpu_online_mask
 _totalram_pages totalreserve_pages vm_zone_stat vm_node_stat blockdev_superblock
 hstates hugetlb_max_hstate nr_vmalloc_pages pcpu_nr_populated pcpu_nr_units
@@ -177,6 +217,7 @@ sysctl_overcommit_kbytes slab_caches
 _start _stext _etext __start_init_stack __end_init_stack _sinittext _einittext handle_exception ret_from_exception_end
 ret_from_fork ret_from_kernel_thread ret_from_fork_kernel_asm ret_from_fork_user_asm
 _start_kernel secondary_start_sbi irq_stack_ptr overflow_stack return_to_handler
+blockdev_superblock tk_fast_mono init_net
 runqueues nr_threads tk_core timekeeper_data jiffies_64 tick_nsec avenrun
 percpu_rwsem_wake_function
 `

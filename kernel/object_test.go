@@ -3,6 +3,7 @@ package kernel
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -170,5 +171,14 @@ func TestVirtAddrText(t *testing.T) {
 	}
 	if err := back.UnmarshalText([]byte(strings.Repeat("9", 30))); err == nil {
 		t.Error("an address of 30 digits is taken")
+	}
+}
+
+// An address is the same number by every verb.
+func TestVirtAddrFormat(t *testing.T) {
+	const a = VirtAddr(0xffffffff80001234)
+	if got, want := fmt.Sprintf("%v %s %#x %016x %20v", a, a, a, VirtAddr(0x12), VirtAddr(0x12)),
+		"0xffffffff80001234 0xffffffff80001234 0xffffffff80001234 0000000000000012                 0x12"; got != want {
+		t.Errorf("%q; want %q", got, want)
 	}
 }

@@ -50,7 +50,7 @@ func large() *dead {
 // BenchmarkReport makes and writes the report of a large machine.
 func BenchmarkReport(b *testing.B) {
 	d := large()
-	r, _ := build(d, nil)
+	r := build(d, nil)
 	for _, x := range []struct {
 		name string
 		run  func() error
@@ -74,7 +74,7 @@ func BenchmarkReport(b *testing.B) {
 // it must not keep, nor make garbage of, the others.
 func TestRecordsCostNothing(t *testing.T) {
 	d := large()
-	if r, _ := build(d, nil); r.Crash.Kind != KindSysrq {
+	if r := build(d, nil); r.Crash.Kind != KindSysrq {
 		t.Fatalf("kind %q: the log was not read to its end", r.Crash.Kind)
 	}
 	whole := testing.AllocsPerRun(5, func() { build(d, nil) })

@@ -5,9 +5,12 @@ import (
 	"crypto/sha256"
 	_ "embed" // the page's style and script
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"html"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -105,7 +108,7 @@ func (r *Report) sections() []section {
 func (r *Report) requests() int {
 	n := 0
 	for i := range r.Disks {
-		n += len(r.Disks[i].InFlight)
+		n += len(r.Disks[i].InFlight) + len(r.Disks[i].Queued)
 	}
 	return n
 }
@@ -218,8 +221,8 @@ func (p *page) answer(r *Report) {
 	for _, w := range r.Warnings {
 		p.element("p", "warning", w).raw("\n")
 	}
-	if r.Fault != nil && r.Fault.Meaning != "" {
-		p.element("p", "meaning", r.Fault.Meaning).raw("\n")
+	if m := r.meaning(); m != "" {
+		p.element("p", "meaning", m).raw("\n")
 	}
 	p.raw("<dl>\n")
 	p.fact("At", r.Crash.Where, true)
@@ -284,4 +287,37 @@ func kindWords(k Kind) string {
 		return "Crash"
 	}
 	return string(k)
+}
+
+// SaveHTML writes the report as a page into a file that only its owner can read:
+// dumps hold secrets. The file is whole or not there; one that was there before is
+// replaced then. Into what is no regular file, a pipe for example, the page is just
+// written.
+func (r *Report) SaveHTML(name string) (err error) {
+	if st, err := os.Stat(name); err == nil {
+		if !st.Mode().IsRegular() {
+			f, err := os.OpenFile(name, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			return errors.Join(r.WriteHTML(f), f.Close())
+		}
+		// A link stays, and leads to the new page.
+		if target, err := filepath.EvalSymlinks(name); err == nil {
+			name = target
+		}
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if err := errors.Join(r.WriteHTML(f), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
 }

@@ -8,7 +8,10 @@ import (
 	"strings"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
+	"github.com/panicroom-kdump/panicroom/kernel/block"
+	"github.com/panicroom-kdump/panicroom/kernel/fs"
 	"github.com/panicroom-kdump/panicroom/kernel/mm"
+	"github.com/panicroom-kdump/panicroom/kernel/net"
 	"github.com/panicroom-kdump/panicroom/kernel/sched"
 	"github.com/panicroom-kdump/panicroom/kernel/stack"
 )
@@ -22,15 +25,56 @@ const (
 )
 
 // look adds what the dead kernel's structs say of the machine: what no log has
-// and what no crash note has. cpus are those of the report, in its order.
-func (r *Report) look(k *kernel.Kernel, cpus []kernel.CPU, opts *Options) {
+// and what no crash note has; with that it explains the crash. cpus are those of
+// the report, in its order.
+func (r *Report) look(k *kernel.Kernel, in *incident, cpus []kernel.CPU, opts *Options) {
 	limit := defaultTasks
 	if opts != nil && opts.Tasks > 0 {
 		limit = opts.Tasks
 	}
 	r.readTasks(k, limit)
-	r.readStacks(k, cpus)
+	ran := r.readStacks(k, cpus)
+	r.explain(k, in, r.crashedStack(), r.stuckStack(in), ran)
 	r.readMemory(k)
+	var err error
+	if r.Disks, err = block.Disks(k); err != nil {
+		r.missing("disks", err)
+	}
+	if r.Mounts, err = fs.Mounts(k); err != nil {
+		r.missing("mounts", err)
+	}
+	if r.Net, err = net.Interfaces(k); err != nil {
+		r.missing("network interfaces", err)
+	}
+}
+
+// crashedStack is what ran on the CPU that crashed; nil if that is not known.
+func (r *Report) crashedStack() *stack.Stack {
+	if len(r.CPUs) == 0 || !r.CPUs[0].Crashed {
+		return nil
+	}
+	return r.CPUs[0].Stack
+}
+
+// stuckStack is that of the task or the CPU that did not get on; nil if nothing
+// is stuck, or it is not known.
+func (r *Report) stuckStack(in *incident) *stack.Stack {
+	for _, c := range r.CPUs {
+		if in.stuckCPU >= 0 && int64(c.Number) == in.stuckCPU {
+			return c.Stack
+		}
+	}
+	if in.stuck == nil {
+		return nil
+	}
+	for i := range r.Blocked {
+		for _, t := range r.Blocked[i].Tasks {
+			if int64(t.PID) == in.stuck.PID {
+				return &r.Blocked[i].Stack
+			}
+		}
+	}
+	return nil
 }
 
 // readTasks lists the tasks, at most limit, and what ran and waited to run.
@@ -50,8 +94,9 @@ func (r *Report) readTasks(k *kernel.Kernel, limit int) {
 	r.Load = &load
 }
 
-// readStacks says what ran on each CPU, and what blocked tasks wait for.
-func (r *Report) readStacks(k *kernel.Kernel, cpus []kernel.CPU) {
+// readStacks says what ran on each CPU, and what blocked tasks wait for. It
+// returns the task_struct of what ran on the CPU that crashed; 0 is unknown.
+func (r *Report) readStacks(k *kernel.Kernel, cpus []kernel.CPU) (crashed kernel.VirtAddr) {
 	current := make(map[int]sched.Ref, len(r.RunQueues))
 	for _, q := range r.RunQueues {
 		current[q.CPU] = q.Current
@@ -59,7 +104,7 @@ func (r *Report) readStacks(k *kernel.Kernel, cpus []kernel.CPU) {
 	u, err := stack.New(k)
 	if err != nil {
 		r.missing("stacks", err)
-		return
+		return 0
 	}
 	for i, c := range cpus {
 		// What ran says the scheduler; a note that disagrees is of another moment.
@@ -69,8 +114,12 @@ func (r *Report) readStacks(k *kernel.Kernel, cpus []kernel.CPU) {
 		}
 		s := u.CPU(c, task.Addr)
 		r.CPUs[i].Comm, r.CPUs[i].Stack = printable(task.Comm), &s
+		if r.CPUs[i].Crashed {
+			crashed = task.Addr
+		}
 	}
 	r.readBlocked(u)
+	return crashed
 }
 
 // readBlocked puts blocked tasks with equal stacks together: a hundred that wait

@@ -99,7 +99,8 @@ type Crash struct {
 	Reason string `json:"reason"` // the words of panic(), "" when the kernel did not get there
 	// Cause is the first line of what led there: of the oops, the BUG, the
 	// lockup.
-	Cause  string     `json:"cause,omitempty"`
+	Cause string `json:"cause,omitempty"`
+	Why
 	Time   *time.Time `json:"time,omitempty"` // wall clock
 	Uptime float64    `json:"uptime_seconds,omitempty"`
 	Task   *Task      `json:"task,omitempty"`
@@ -247,14 +248,14 @@ func Make(k *kernel.Kernel, opts *Options) (*Report, error) {
 	if k == nil {
 		return nil, errors.New("no kernel to report on")
 	}
-	r, cpus := build(k, opts)
-	r.look(k, cpus, opts)
+	r, in, cpus := begin(k, opts)
+	r.look(k, in, cpus, opts)
 	return r, nil
 }
 
-// build makes the report as far as log and crash notes tell. It returns the CPUs
-// in the order of the report's.
-func build(k source, opts *Options) (*Report, []kernel.CPU) {
+// begin makes the report as far as log and crash notes tell. It returns what the
+// log says of the crash, and the CPUs in the order of the report's.
+func begin(k source, opts *Options) (*Report, *incident, []kernel.CPU) {
 	lines := defaultLogLines
 	if opts != nil && opts.LogLines > 0 {
 		lines = min(opts.LogLines, maxLogLines)
@@ -267,7 +268,7 @@ func build(k source, opts *Options) (*Report, []kernel.CPU) {
 	in := r.readLog(k, lines)
 	cpus := r.readCPUs(k, in)
 	r.readModules(k)
-	return r, cpus
+	return r, in, cpus
 }
 
 // missing notes what cannot be reported.
@@ -322,14 +323,7 @@ func (r *Report) readModules(k source) {
 			r.missing("modules", fmt.Errorf("more than %d", maxModules))
 			return
 		}
-		out := Module{Name: printable(m.Name), Addr: m.Addr, Size: m.Size, State: m.State}
-		if len(m.Memory) > 0 {
-			out.Base = m.Memory[0].Base
-		}
-		for _, t := range kernel.Taints(m.Taints) {
-			out.Taints += string(t.Letter)
-		}
-		r.Modules = append(r.Modules, out)
+		r.Modules = append(r.Modules, ModuleOf(&m))
 	}
 }
 

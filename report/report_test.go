@@ -212,7 +212,7 @@ func TestGolden(t *testing.T) {
 	for name, d := range scenarios(t) {
 		t.Run(name, func(t *testing.T) {
 			var text bytes.Buffer
-			r, _ := build(d, &Options{LogLines: 12})
+			r := build(d, &Options{LogLines: 12})
 			if err := r.WriteText(&text, 80); err != nil {
 				t.Fatal(err)
 			}
@@ -303,7 +303,7 @@ func TestReasons(t *testing.T) {
 			KindPanic, "", "", "", -1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r, _ := build(&dead{log: parseLog(t, c.log)}, nil)
+			r := build(&dead{log: parseLog(t, c.log)}, nil)
 			got := r.Crash
 			if got.Kind != c.kind || got.Reason != c.reason || got.Cause != c.cause || got.Where != c.where {
 				t.Errorf("got %s, reason %q, cause %q, at %q;\nwant %s, reason %q, cause %q, at %q",
@@ -327,7 +327,7 @@ func TestReasons(t *testing.T) {
 func TestPrograms(t *testing.T) {
 	log := parseLog(t, "[ 1.0] Kernel panic - not syncing: only a joke\n")
 	log[0].Facility = 1
-	if r, _ := build(&dead{log: log}, nil); r.Crash.Kind != KindUnknown {
+	if r := build(&dead{log: log}, nil); r.Crash.Kind != KindUnknown {
 		t.Errorf("kind %s of a program's words; want unknown", r.Crash.Kind)
 	}
 }
@@ -343,7 +343,7 @@ func TestLogTail(t *testing.T) {
 	for i := range 1000 {
 		d.log = append(d.log, kernel.LogRecord{Text: fmt.Sprint(i), Caller: kernel.Caller{Kind: 'T', ID: 1}})
 	}
-	r, _ := build(d, &Options{LogLines: 3})
+	r := build(d, &Options{LogLines: 3})
 	want := []string{"[    0.000000] [      T1] 997", "[    0.000000] [      T1] 998", "[    0.000000] [      T1] 999"}
 	if d := cmp.Diff(want, r.Log.Tail); d != "" || r.Log.Records != 1000 {
 		t.Errorf("%d records, tail (-want +got):\n%s", r.Log.Records, d)
@@ -352,7 +352,7 @@ func TestLogTail(t *testing.T) {
 
 // Who reads of a crash must read of the doubts, in both forms, and first.
 func TestWarnings(t *testing.T) {
-	r, _ := build(&dead{}, &Options{Warnings: []string{"the panic room's /init is not as it was loaded"}})
+	r := build(&dead{}, &Options{Warnings: []string{"the panic room's /init is not as it was loaded"}})
 	var text, js bytes.Buffer
 	if err := errors.Join(r.WriteText(&text, 80), r.WriteJSON(&js)); err != nil {
 		t.Fatal(err)
@@ -385,7 +385,7 @@ func FuzzReport(f *testing.F) {
 			d.log = append(d.log, kernel.LogRecord{Time: time.Duration(i) * time.Second, Text: line})
 		}
 		width = width & 0xff
-		r, _ := build(d, nil)
+		r := build(d, nil)
 		var b bytes.Buffer
 		if err := r.WriteText(&b, width); err != nil {
 			t.Fatal(err)
@@ -403,4 +403,11 @@ func FuzzReport(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// build makes a report of what has no memory to look into.
+func build(k source, opts *Options) *Report {
+	r, in, _ := begin(k, opts)
+	r.explain(k, in, nil, nil, 0)
+	return r
 }

@@ -373,6 +373,9 @@ func (r *Report) who() string {
 			s += fmt.Sprintf(" of %d", r.Machine.CPUs)
 		}
 	}
+	if r.Crash.InInterrupt {
+		s += ", in an interrupt"
+	}
 	return s
 }
 
@@ -394,7 +397,7 @@ func (r *Report) when() string {
 
 // duration says seconds as people do: "7.0 s", "3 min 20 s", "5 days 3 h".
 func duration(seconds float64) string {
-	d := time.Duration(seconds * float64(time.Second))
+	d := time.Duration(min(seconds, 9e9) * float64(time.Second)) // as far as it counts
 	const day = 24 * time.Hour
 	switch {
 	case d < time.Minute:
@@ -436,9 +439,8 @@ type use struct {
 	bytes     uint64
 }
 
-// memoryUses divides the memory by what it was used for; the rest that the
-// kernel's counters do not explain is "other". The sum is the total, unless the
-// counters contradict each other.
+// memoryUses divides the memory by what it was used for. The sum is the total, as
+// far as the kernel's counters agree.
 func memoryUses(m *mm.Summary) []use {
 	shmem := min(m.Shmem, m.Cached)
 	var huge uint64
@@ -458,15 +460,9 @@ func memoryUses(m *mm.Summary) []use {
 		{"vmalloc", "vmalloc", vmalloc},
 		{"per CPU", "percpu", m.PerCPU},
 		{"huge pages", "huge", huge},
+		{"other", "other", m.Other},
+		{"free", "free", m.Free},
 	}
-	var known uint64
-	for _, u := range uses {
-		known += u.bytes
-	}
-	if used := m.Total - min(m.Free, m.Total); used > known {
-		uses = append(uses, use{"other", "other", used - known})
-	}
-	uses = append(uses, use{"free", "free", m.Free})
 	return slices.DeleteFunc(uses, func(u use) bool { return u.bytes == 0 })
 }
 

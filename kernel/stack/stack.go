@@ -73,9 +73,10 @@ type Regs struct {
 	Addr      kernel.VirtAddr   `json:"addr"` // of the struct
 	Registers []kernel.Register `json:"registers"`
 	// Cause is what happened, in words: "load page fault", "supervisor timer
-	// interrupt", "breakpoint". Code is the number that the machine has for it.
+	// interrupt", "breakpoint". Code is the number that the machine has for it,
+	// in JSON a string, since all of its bits count.
 	Cause string `json:"cause,omitempty"`
-	Code  uint64 `json:"code"`
+	Code  uint64 `json:"code,string"`
 	// BadAddr is the address at fault, where the cause has one.
 	BadAddr kernel.VirtAddr `json:"bad_addr,omitempty"`
 	// User: it came in user mode.

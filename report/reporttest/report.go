@@ -167,13 +167,13 @@ func Full(tasks, lines, cpus int) *report.Report {
 	}
 	r.Chains = []lock.Chain{
 		{Tasks: []sched.Ref{ref(301, "rm"), holder}, Locks: []kernel.VirtAddr{0xff60000003a1c0d8}},
-		{Tasks: []sched.Ref{ref(12, Hostile), ref(13, "b")}, Locks: []kernel.VirtAddr{0xffffffff81db0000, 0xff60000003a1c0d8}, Deadlock: true},
+		{Tasks: []sched.Ref{ref(12, Hostile), ref(13, "b"), ref(12, Hostile)}, Locks: []kernel.VirtAddr{0xffffffff81db0000, 0xff60000003a1c0d8}, Deadlock: true},
 	}
 
 	const gib = 1 << 30
 	r.Memory = &mm.Summary{Total: 16 * gib, Free: gib, Available: 2 * gib, Buffers: 64 << 20, Cached: 3 * gib, Anon: 8 * gib, Mapped: gib, Shmem: gib / 2,
 		Dirty: 300 << 20, Writeback: 12 << 20, SlabReclaimable: gib, SlabUnreclaimable: 700 << 20, KernelStacks: 40 << 20, PageTables: 60 << 20, Vmalloc: 90 << 20,
-		PerCPU: 12 << 20, SwapTotal: 2 * gib, SwapFree: gib, Committed: 11 * gib, CommitLimit: 10 * gib,
+		PerCPU: 12 << 20, SwapTotal: 2 * gib, SwapFree: gib, Committed: 11 * gib, CommitLimit: 10 * gib, AnonHuge: 2 * gib, Other: 1100 << 20,
 		Huge:    []mm.HugePages{{Size: 2 << 20, Total: 512, Free: 500}},
 		Zones:   []mm.Zone{{Name: "DMA32", Present: 2 * gib, Managed: 2*gib - 99<<20, Free: 5 << 20, Min: 12 << 20, Low: 15 << 20, High: 18 << 20, Orders: []uint64{100, 50, 20, 5, 1, 0, 0, 0, 0, 0, 0}}, {Name: "Normal", Present: 14 * gib, Managed: 14*gib - 99<<20, Free: gib - 5<<20, Min: 50 << 20, Low: 60 << 20, High: 70 << 20, Orders: []uint64{9, 8, 7, 6, 5, 4, 3, 2, 1, 1, 200}}},
 		Missing: []string{"huge pages of 1 GiB: " + Hostile},
@@ -183,7 +183,7 @@ func Full(tasks, lines, cpus int) *report.Report {
 	}
 	r.Disks = []block.Disk{
 		{Addr: 0xff60000001500000, Name: "vda", Bytes: 40 * gib, InFlight: []block.Request{{Addr: 0xff60000001600000, Op: "write", Sector: 83886080, Bytes: 512 << 10, Age: 121e9}, {Addr: 0xff60000001600400, Op: "flush", Age: 119e9}, {Addr: 0xff60000001600800, Op: Hostile, Sector: 8, Bytes: 4096}}},
-		{Addr: 0xff60000001510000, Name: "vdb", Bytes: 4 * gib},
+		{Addr: 0xff60000001510000, Name: "vdb", Bytes: 4 * gib, Queued: []block.Request{{Addr: 0xff60000001600c00, Op: "read", Sector: 4096, Bytes: 64 << 10, Age: 2e9}}},
 	}
 	r.Mounts = []fs.Mount{
 		{Addr: 0xff60000001700000, Device: "/dev/vda1", Point: "/", Type: "ext4", Flags: []string{"rw", "relatime"}},
