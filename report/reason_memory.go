@@ -40,7 +40,7 @@ func (r *Report) explain(k source, in *incident, crashed, stuck *stack.Stack, ta
 		}
 	}
 	if c.Detail == "" {
-		c.Detail = in.detail()
+		c.Detail = in.detail(k.Arch().PageSize)
 	}
 	switch {
 	case c.Kind == KindLockup:
@@ -87,6 +87,15 @@ func (r *Report) explainFault(k source, memory *kernel.Kernel, f *fault) {
 	if c.Kind == KindOops {
 		r.Fault.Meaning = words
 	}
+}
+
+// meaning is what happened, in words.
+func (r *Report) meaning() string {
+	s := r.Crash.Detail
+	if s == "" && r.Fault != nil {
+		s = r.Fault.Meaning
+	}
+	return printable(s)
 }
 
 // ranOn is the task that the report has on a CPU.
@@ -141,7 +150,7 @@ func (f *fault) takeRegs(regs *stack.Regs) {
 }
 
 // detail is what the log tells beside the class, in words.
-func (in *incident) detail() string {
+func (in *incident) detail(pageSize uint64) string {
 	switch in.class {
 	case ClassHungTask:
 		if in.stuck != nil {
@@ -149,7 +158,11 @@ func (in *incident) detail() string {
 		}
 	case ClassSoftLockup:
 		if in.stuckCPU >= 0 {
-			return fmt.Sprintf("CPU %d was kept in the kernel for %.0f s", in.stuckCPU, in.waited)
+			s := fmt.Sprintf("CPU %d was kept in the kernel for %.0f s", in.stuckCPU, in.waited)
+			if in.stuck != nil {
+				s += fmt.Sprintf(" by %s (PID %d)", in.stuck.Comm, in.stuck.PID)
+			}
+			return s
 		}
 	case ClassHardLockup:
 		if in.stuckCPU >= 0 {
@@ -164,8 +177,31 @@ func (in *incident) detail() string {
 		}
 	case ClassStackOverflow:
 		return "the kernel's stack was used up"
+	case ClassInitKilled:
+		return initDetail(in.reason)
+	case ClassOOM, ClassOOMCgroup:
+		// "board invoked oom-killer: gfp_mask=0x140cca(...), order=0, ..."
+		name, rest, ok := strings.Cut(in.cause, " invoked oom-killer: ")
+		_, order, ok2 := strings.Cut(rest, " order=")
+		if n := number(order, -1); ok && ok2 && n >= 0 && n < 32 {
+			return fmt.Sprintf("%s asked for %d KiB", name, pageSize<<n>>10)
+		}
 	}
 	return ""
+}
+
+// initDetail tells how the first process ended: "Attempted to kill init!
+// exitcode=0x00000300", the status that wait(2) would have.
+func initDetail(reason string) string {
+	_, code, ok1 := strings.Cut(reason, "exitcode=0x")
+	status, ok2 := leadingHex(code)
+	switch signal := status & 0x7f; {
+	case !ok1 || !ok2:
+		return ""
+	case signal != 0:
+		return fmt.Sprintf("the first process was killed by signal %d", signal)
+	}
+	return fmt.Sprintf("the first process ended with exit code %d", status>>8&0xff)
 }
 
 // Bits of preempt_count: include/linux/preempt.h (Linux 5.4 to 7.2).
