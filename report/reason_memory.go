@@ -98,8 +98,14 @@ func (r *Report) meaning() string {
 	return printable(s)
 }
 
-// ranOn is the task that the report has on a CPU.
+// ranOn is the task that ran on a CPU: the scheduler knows it of CPUs that left no
+// note, too, since they did not answer.
 func (r *Report) ranOn(cpu int64) *Task {
+	for _, q := range r.RunQueues {
+		if int64(q.CPU) == cpu && q.Current.Addr != 0 {
+			return &Task{Comm: printable(q.Current.Comm), PID: int64(q.Current.PID), CPU: q.CPU}
+		}
+	}
 	for _, c := range r.CPUs {
 		if int64(c.Number) == cpu {
 			return &Task{Comm: c.Comm, PID: int64(c.PID), CPU: c.Number}
