@@ -18,6 +18,11 @@ import (
 // is unknown.
 func (r *Report) explain(k source, in *incident, crashed, stuck *stack.Stack, task kernel.VirtAddr) {
 	c := &r.Crash
+	if c.Kind == KindUnknown {
+		if c.Kind, in.class = guess(crashed); c.Kind != KindUnknown {
+			c.Cause = fmt.Sprintf("%s, by the stack: the log does not say", in.class)
+		}
+	}
 	c.Class, c.Source, c.Waited = in.class, in.source, in.waited
 	if c.Stuck = in.stuck; c.Stuck == nil && in.stuckCPU >= 0 {
 		c.Stuck = r.ranOn(in.stuckCPU)
@@ -124,8 +129,8 @@ func faultRegs(s *stack.Stack) *stack.Regs {
 		if f.Regs == nil {
 			continue
 		}
-		if f.Regs.User || strings.Contains(f.Regs.Cause, "interrupt") || f.Doubt != "" {
-			return nil
+		if f.Regs.User || f.Regs.Code > 63 || f.Doubt != "" {
+			return nil // the highest bit marks interrupts
 		}
 		return f.Regs
 	}
@@ -143,9 +148,6 @@ func (f *fault) takeRegs(regs *stack.Regs) {
 	}
 	if f.hasPC && f.pc != pc {
 		return
-	}
-	if regs.Code > 63 {
-		return // the highest bit marks interrupts
 	}
 	f.pc, f.hasPC = pc, true
 	f.cause, f.hasCause = int64(regs.Code), true
