@@ -6,8 +6,8 @@
 //
 // runs one. What a run leaves is below out/e2e (OUT moves it): the console,
 // the guest's events, and after a failure its disk. Packages below: lab makes
-// the machines, guest is what runs in them, demo, compare, bench and
-// measure are for people.
+// the machines, guest is what runs in them, page looks at HTML reports in a browser,
+// demo, compare, bench and measure are for people.
 //
 //   - TestLab: the machines themselves.
 //   - TestMatrix: kernel (a suite of Debian), paging mode, harts, and the one

@@ -63,6 +63,7 @@ dead kernel's memory, says what happened, and brings the machine back.
 		newSave(c),
 		newReport(c),
 		newLog(c),
+		newInspect(c),
 		newBt(c),
 		newPs(c),
 		newMod(c),

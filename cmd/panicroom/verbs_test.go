@@ -176,6 +176,7 @@ func TestRefusalsOfEveryVerb(t *testing.T) {
 		"panicroom save":          {{"--target", filepath.Join(dir, "new"), text}, {"--target", text, text}, {"--target", empty, absent}, {"--target", empty, text}, {"--target", empty, empty}},
 		"panicroom report":        {{absent}, {beyond}, {text}, {empty}},
 		"panicroom log":           {{absent}, {beyond}, {text}, {empty}},
+		"panicroom inspect":       {{absent}, {text}, {empty}, {beyond}},
 		"panicroom bt":            {{absent}, {text}, {empty}, {"-a", "-D", text}, {"-a", text, "1"}},
 		"panicroom ps":            {{absent}, {text}, {empty}, {"--state", "Q", text}, {"-k", "-u", text}},
 		"panicroom mod":           {{absent}, {text}, {empty}},
