@@ -24,8 +24,10 @@ E2E = go test -tags e2e -count=1 -p 1 -parallel 2 $(if $(RUN),-v -run '$(RUN)')
 ARCH ?=
 # How many crashes make soak makes.
 N ?= 50
+# Of the damage of make mutate.
+SEED ?= 1
 
-.PHONY: help demo test test-full unit e2e system soak peers kernels lint fuzz compare verify-with-crash bench measure build deb rpm deb-lint deps clean
+.PHONY: help demo test test-full unit e2e page system soak peers kernels lint fuzz compare verify-with-crash bench mutate measure build deb rpm deb-lint deps clean
 
 help: ## print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -61,9 +63,14 @@ soak: deps ## N crashes in a row on one machine, without a person (50 take an ho
 	@scripts/prerequisites system
 	PANICROOM_SYSTEM=1 N=$(N) $(E2E) -timeout 0 -v -run 'TestSoak$$' ./e2e/
 
-# What compresses kernels, and unpacks what we compress; and shells.
+# What compresses kernels, and unpacks what we compress; shells; a browser.
 peers: deps
 	@scripts/prerequisites forms
+	@scripts/prerequisites page
+
+page: ## look at the HTML report in a browser, on a desk, a phone and paper: pictures in out/e2e/page
+	@scripts/prerequisites page
+	$(E2E) ./e2e/page
 
 kernels: deps ## build two kernels that Debian does not have, from its source (an hour; cached)
 	@scripts/prerequisites kernels
@@ -84,6 +91,10 @@ verify-with-crash: deps ## what panicroom and crash say of the same dumps, fact 
 bench: deps ## speed, size and memory beside makedumpfile, as ratios (an hour or two on a quiet machine)
 	@scripts/prerequisites bench
 	@go run ./e2e/bench $(BENCH)
+
+mutate: ## N damaged copies of DUMP are asked everything: no panic, nothing slow or large
+	@test -n '$(DUMP)' || { echo 'make mutate DUMP=FILE [N=10000] [SEED=1] [MUTATE="-first 17 -jobs 1"]' >&2; exit 1; }
+	@go run ./e2e/mutate/cmd/mutate -dump '$(DUMP)' -n $(if $(filter command line environment,$(origin N)),$(N),10000) -seed $(SEED) $(MUTATE)
 
 measure: deps ## the smallest crashkernel= for each kind of target, by bisection (two hours)
 	@scripts/prerequisites measure

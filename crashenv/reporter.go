@@ -32,6 +32,9 @@ const (
 	maxReport = 8 << 20
 	// reportWidth is that of the text, in columns.
 	reportWidth = 100
+	// reportTasks is how many tasks are listed where memory is limited: each takes
+	// 1.5 KiB, as it is and as JSON.
+	reportTasks = 1000
 	// watchEvery is how often the reporter's memory is looked at.
 	watchEvery = 200 * time.Millisecond
 	// What the reporter writes to, and where it has the dump.
@@ -214,7 +217,11 @@ func makeReport(in io.Reader, text, js io.WriteCloser) error {
 	if err != nil {
 		return err
 	}
-	r, err := report.Make(k, &report.Options{LogLines: q.LogLines, Warnings: q.Warnings})
+	opts := &report.Options{LogLines: q.LogLines, Warnings: q.Warnings}
+	if q.MemLimit > 0 {
+		opts.Tasks = reportTasks
+	}
+	r, err := report.Make(k, opts)
 	if err != nil {
 		return err
 	}

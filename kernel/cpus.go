@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 
 	"github.com/panicroom-kdump/panicroom/vmcore"
@@ -24,6 +25,28 @@ type CPU struct {
 type Register struct {
 	Name  string
 	Value uint64
+}
+
+// registerJSON is a Register in JSON: the value in hexadecimal with 0x, since JSON's
+// readers round large numbers.
+type registerJSON struct {
+	Name  string   `json:"name"`
+	Value VirtAddr `json:"value"`
+}
+
+// MarshalJSON writes the value in hexadecimal.
+func (r Register) MarshalJSON() ([]byte, error) {
+	return json.Marshal(registerJSON{r.Name, VirtAddr(r.Value)})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (r *Register) UnmarshalJSON(b []byte) error {
+	var j registerJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	*r = Register{j.Name, uint64(j.Value)}
+	return nil
 }
 
 // Struct elf_prstatus of 64-bit kernels, include/linux/elfcore.h (Linux 7.2).

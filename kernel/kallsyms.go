@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Symbol is a function or variable of the dead kernel.
@@ -32,7 +33,7 @@ const (
 // kallsyms is the kernel's own symbol table: scripts/kallsyms.c and
 // kernel/kallsyms_internal.h (Linux 6.0 to 7.2), found through vmcoreinfo.
 // Names are compressed by tokens and only readable front to back; of them
-// nothing is kept but the position of each 256th.
+// nothing is kept but the position and the address of each 256th.
 type kallsyms struct {
 	k         *Kernel
 	count     uint64
@@ -42,12 +43,19 @@ type kallsyms struct {
 	offsets   VirtAddr
 	encoding  kallsymsEncoding
 	base      VirtAddr
-	longNames bool     // two-byte lengths exist (6.1)
-	markers   []uint32 // offset in names of symbol i*markerStep
+	longNames bool // two-byte lengths exist (6.1)
+
+	// For SymbolAt: where symbol i*markerStep has its name and what its address
+	// is, and the pages read last. Guarded by at.
+	at                       sync.Mutex
+	markers                  []uint32
+	starts                   []VirtAddr
+	lastNames, lastAddresses *window
 
 	// What earlier questions came to; guarded by Kernel.symbolsMu.
-	asked map[string]bool
-	found map[string]VirtAddr
+	asked  map[string]bool
+	found  map[string]VirtAddr
+	broken error // where a pass ended early
 }
 
 // kallsymsEncoding is how addresses are stored.
@@ -211,7 +219,7 @@ func (s *kallsyms) findEncoding() error {
 		return nil
 	}
 	index, found := uint64(0), false
-	err := s.walk(0, newNameFilter(map[string]bool{"_stext": true}), func(i uint64, _ byte, name []byte) error {
+	err := s.walk(newNameFilter(map[string]bool{"_stext": true}), func(i uint64, _ byte, name []byte) error {
 		if string(name) == "_stext" {
 			index, found = i, true
 			return errStop
@@ -264,20 +272,17 @@ func (s *kallsyms) address(w *window, i uint64) (VirtAddr, error) {
 	}
 }
 
-// walk calls f for the symbols from number first on, in the order of
-// addresses, with the type and the name, which is valid during the call only.
-// errStop from f ends the walk without an error. first must be 0 or have a
-// marker. Symbols that do not pass only, if there is one, are left out.
-func (s *kallsyms) walk(first uint64, only *nameFilter, f func(i uint64, kind byte, name []byte) error) error {
+// walk calls f for the symbols in the order of addresses, with the type and the
+// name, which is valid during the call only.
+// errStop from f ends the walk without an error. Symbols that do not pass only,
+// if there is one, are left out.
+func (s *kallsyms) walk(only *nameFilter, f func(i uint64, kind byte, name []byte) error) error {
 	// A symbol has at most 16383 tokens; what the window covers only keeps
 	// reads from running away.
 	w := newWindow(s.k, s.names, s.count*(maxSymbolName+2))
 	var off uint64
-	if first > 0 {
-		off = uint64(s.markers[first/markerStep])
-	}
 	name := make([]byte, 0, maxSymbolName+1)
-	for i := first; i < s.count; i++ {
+	for i := range s.count {
 		tokens, after, err := s.tokensAt(w, off)
 		if err != nil {
 			return fmt.Errorf("name of symbol %d: %w", i, err)
@@ -329,30 +334,60 @@ func (s *kallsyms) tokensAt(w *window, off uint64) (tokens []byte, after uint64,
 	return tokens, off + n, err
 }
 
-// mark fills in markers, so that a symbol's name can be found by its number.
+// mark fills in what is needed to find a symbol by its address.
 func (s *kallsyms) mark() error {
-	s.k.symbolsMu.Lock()
-	defer s.k.symbolsMu.Unlock()
 	if s.markers != nil {
 		return nil
 	}
-	w := newWindow(s.k, s.names, s.count*(maxSymbolName+2))
+	names, addresses := newWindow(s.k, s.names, s.count*(maxSymbolName+2)), s.addresses()
 	markers := make([]uint32, 0, s.count/markerStep+1)
+	starts := make([]VirtAddr, 0, s.count/markerStep+1)
 	var off uint64
 	for i := range s.count {
 		if i%markerStep == 0 {
 			if off > 1<<32-1 {
 				return fmt.Errorf("names of %d symbols fill %d bytes: %w", i, off, ErrCorrupt)
 			}
-			markers = append(markers, uint32(off))
+			addr, err := s.address(addresses, i)
+			if err != nil {
+				return err
+			}
+			markers, starts = append(markers, uint32(off)), append(starts, addr)
 		}
 		var err error
-		if _, off, err = s.tokensAt(w, off); err != nil {
+		if _, off, err = s.tokensAt(names, off); err != nil {
 			return fmt.Errorf("name of symbol %d: %w", i, err)
 		}
 	}
-	s.markers = markers
+	s.markers, s.starts = markers, starts
+	s.lastNames, s.lastAddresses = names, addresses
 	return nil
+}
+
+// symbol is number i with its name, without its size.
+func (s *kallsyms) symbol(i uint64) (Symbol, error) {
+	off := uint64(s.markers[i/markerStep])
+	for n := i / markerStep * markerStep; ; n++ {
+		tokens, after, err := s.tokensAt(s.lastNames, off)
+		if err != nil {
+			return Symbol{}, fmt.Errorf("name of symbol %d: %w", n, err)
+		}
+		off = after
+		if n < i {
+			continue
+		}
+		var name []byte
+		for _, t := range tokens {
+			name = append(name, s.tokens[t]...)
+			if len(name) > maxSymbolName+1 {
+				return Symbol{}, fmt.Errorf("name of symbol %d has more than %d bytes: %w", i, maxSymbolName, ErrCorrupt)
+			}
+		}
+		if len(name) == 0 {
+			return Symbol{}, fmt.Errorf("symbol %d has no name: %w", i, ErrCorrupt)
+		}
+		return Symbol{Name: string(name[1:]), Type: name[0]}, nil
+	}
 }
 
 // maxRemembered bounds the addresses kept for later questions.
@@ -371,14 +406,20 @@ func (k *Kernel) Lookup(names ...string) (map[string]VirtAddr, error) {
 		return found, err
 	}
 	wanted := make(map[string]bool, len(names))
+	absent := false
 	for _, n := range names {
 		if addr, known, exists := s.remembered(n); !known {
 			wanted[n] = true
 		} else if exists {
 			found[n] = addr
+		} else {
+			absent = true
 		}
 	}
 	if len(wanted) == 0 {
+		if absent {
+			return found, s.damage()
+		}
 		return found, nil
 	}
 	for n := range strings.FieldsSeq(wellKnown) {
@@ -389,7 +430,7 @@ func (k *Kernel) Lookup(names ...string) (map[string]VirtAddr, error) {
 	all := make(map[string]VirtAddr, len(wanted))
 	missing := len(wanted)
 	addresses := s.addresses()
-	err = s.walk(0, newNameFilter(wanted), func(i uint64, _ byte, name []byte) error {
+	err = s.walk(newNameFilter(wanted), func(i uint64, _ byte, name []byte) error {
 		if !wanted[string(name)] {
 			return nil
 		}
@@ -412,10 +453,18 @@ func (k *Kernel) Lookup(names ...string) (map[string]VirtAddr, error) {
 		}
 	}
 	if err != nil {
-		return found, fmt.Errorf("kallsyms: %w", err)
+		err = fmt.Errorf("kallsyms: %w", err)
 	}
-	s.remember(wanted, all)
-	return found, nil
+	s.remember(wanted, all, err)
+	return found, err
+}
+
+// damage is why an earlier pass over the table came to no end. Another one would
+// end in the same place, after as long a time.
+func (s *kallsyms) damage() error {
+	s.k.symbolsMu.Lock()
+	defer s.k.symbolsMu.Unlock()
+	return s.broken
 }
 
 // remembered is what an earlier pass found about a name: known is whether one
@@ -428,9 +477,12 @@ func (s *kallsyms) remembered(name string) (addr VirtAddr, known, exists bool) {
 	return addr, known, exists
 }
 
-func (s *kallsyms) remember(asked map[string]bool, found map[string]VirtAddr) {
+func (s *kallsyms) remember(asked map[string]bool, found map[string]VirtAddr, broken error) {
 	s.k.symbolsMu.Lock()
 	defer s.k.symbolsMu.Unlock()
+	if broken != nil {
+		s.broken = broken
+	}
 	if s.asked == nil {
 		s.asked, s.found = make(map[string]bool), make(map[string]VirtAddr)
 	}
@@ -451,7 +503,7 @@ func (k *Kernel) Symbols() iter.Seq2[Symbol, error] {
 			return
 		}
 		addresses := s.addresses()
-		err = s.walk(0, nil, func(i uint64, kind byte, name []byte) error {
+		err = s.walk(nil, func(i uint64, kind byte, name []byte) error {
 			if mappingSymbol(name) {
 				return nil
 			}
@@ -492,26 +544,41 @@ func (k *Kernel) coreSymbolAt(va VirtAddr) (Symbol, error) {
 	if err != nil {
 		return Symbol{}, err
 	}
-	if err := s.mark(); err != nil {
-		return Symbol{}, fmt.Errorf("kallsyms: %w", err)
+	s.at.Lock()
+	defer s.at.Unlock()
+	sym, err := s.symbolAt(va)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		err = fmt.Errorf("kallsyms: %w", err)
 	}
-	addresses := s.addresses()
+	return sym, err
+}
+
+func (s *kallsyms) symbolAt(va VirtAddr) (Symbol, error) {
+	if err := s.mark(); err != nil {
+		return Symbol{}, err
+	}
 	var failed error
 	address := func(i uint64) VirtAddr {
-		a, err := s.address(addresses, i)
+		a, err := s.address(s.lastAddresses, i)
 		if err != nil && failed == nil {
 			failed = err
 		}
 		return a
 	}
 	// next is the first symbol above va; the one before has it.
-	next := uint64(sort.Search(int(s.count), func(i int) bool { return address(uint64(i)) > va }))
+	block := uint64(sort.Search(len(s.starts), func(i int) bool { return s.starts[i] > va }))
+	var next uint64
+	if block > 0 {
+		first := (block - 1) * markerStep
+		n := min(markerStep, s.count-first)
+		next = first + uint64(sort.Search(int(n), func(i int) bool { return address(first+uint64(i)) > va }))
+	}
 	if failed != nil {
-		return Symbol{}, fmt.Errorf("kallsyms: %w", failed)
+		return Symbol{}, failed
 	}
 	if next == 0 || next == s.count {
 		// Before the first symbol or after the last one, _end.
-		return Symbol{}, fmt.Errorf("symbol at %#x: %w", va, ErrNotFound)
+		return Symbol{}, fmt.Errorf("symbol at %v: %w", va, ErrNotFound)
 	}
 	index := next - 1
 	addr := address(index)
@@ -519,22 +586,22 @@ func (k *Kernel) coreSymbolAt(va VirtAddr) (Symbol, error) {
 	for index > 0 && address(index-1) == addr && failed == nil {
 		index--
 	}
-	sym := Symbol{Addr: addr, Size: uint64(address(next) - addr)}
+	size := uint64(address(next) - addr)
 	if failed != nil {
-		return Symbol{}, fmt.Errorf("kallsyms: %w", failed)
+		return Symbol{}, failed
 	}
-	err = s.walk(index/markerStep*markerStep, nil, func(i uint64, kind byte, name []byte) error {
-		// Labels are no names; take the next alias then.
-		if i >= index && (i+1 >= next || !mappingSymbol(name)) {
-			sym.Name, sym.Type = symbolText(name), kind
-			return errStop
+	for {
+		sym, err := s.symbol(index)
+		if err != nil {
+			return Symbol{}, err
 		}
-		return nil
-	})
-	if err != nil {
-		return Symbol{}, fmt.Errorf("kallsyms: %w", err)
+		// Labels are no names; take the next alias then.
+		if index++; index < next && mappingSymbol([]byte(sym.Name)) {
+			continue
+		}
+		sym.Name, sym.Addr, sym.Size = symbolText([]byte(sym.Name)), addr, size
+		return sym, nil
 	}
-	return sym, nil
 }
 
 // releaseVersion are the first two numbers of a kernel's release, like 6 and 12

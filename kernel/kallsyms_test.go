@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -192,6 +193,19 @@ func TestSymbolAt(t *testing.T) {
 			t.Errorf("SymbolAt(%#x) = %s, %v; want %s", uint64(c.va), got, err, c.want)
 		}
 	}
+	// All of them, front to back and back to front.
+	all := testSymbols()[6:]
+	for i := range 2 * len(all) {
+		i = min(i, 2*len(all)-1-i)
+		want := all[i]
+		if want.Name == "_end" {
+			continue
+		}
+		want.Size = uint64(all[i+1].Addr - want.Addr)
+		if s, off, err := k.SymbolAt(want.Addr + 3); err != nil || s != want || off != 3 {
+			t.Fatalf("SymbolAt(%v) = %+v, %d, %v; want %+v", want.Addr+3, s, off, err, want)
+		}
+	}
 	for _, va := range []VirtAddr{0, testImage - 1, testImage + 0x800000, ^VirtAddr(0)} {
 		if s, _, err := k.SymbolAt(va); !errors.Is(err, ErrNotFound) {
 			t.Errorf("SymbolAt(%#x) = %v, %v; want ErrNotFound", uint64(va), s, err)
@@ -264,5 +278,43 @@ func BenchmarkLookup(b *testing.B) {
 		if _, err := m.kernel(b).Lookup("_end"); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func BenchmarkSymbolAt(b *testing.B) {
+	m := newMachine("sv48")
+	putSymbols(m, kallsymsPlaceRelative, testSymbols())
+	k := m.kernel(b)
+	b.ReportAllocs()
+	var i VirtAddr
+	for b.Loop() {
+		i = (i*7 + 1) % 1000
+		if _, _, err := k.SymbolAt(testImage + 0x3000 + 0x10*i); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// A table that is damaged in the middle is not gone through for each question.
+func TestDamagedTableIsReadOnce(t *testing.T) {
+	m := newMachine("sv48")
+	putSymbols(m, kallsymsBaseRelative, testSymbols())
+	// The length of a name becomes more than any has.
+	m.put(symsNames+3000, bytes.Repeat([]byte{0xff}, 64))
+	c := &counted{machine: m}
+	k := m.kernel(t)
+	k.mem = c
+	if syms, err := k.Lookup("_stext", "init_task"); len(syms) != 1 || !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("%v, %v", syms, err)
+	}
+	before := c.reads.Load()
+	if syms, err := k.Lookup("init_task", "_stext", "modules"); len(syms) != 1 || !errors.Is(err, ErrCorrupt) {
+		t.Errorf("again: %v, %v", syms, err)
+	}
+	if syms, err := k.Lookup("_stext"); len(syms) != 1 || err != nil {
+		t.Errorf("what was found: %v, %v", syms, err)
+	}
+	if n := c.reads.Load() - before; n != 0 {
+		t.Errorf("%d reads to learn the same again", n)
 	}
 }

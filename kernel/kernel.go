@@ -69,6 +69,13 @@ type Kernel struct {
 	symbols    *kallsyms
 	symbolsErr error
 
+	modulesMu   sync.Mutex
+	modules     []Module
+	modulesRead bool
+	modulesErr  error
+	moduleIndex map[VirtAddr][]moduleFunction // by the address of struct module
+	indexed     int                           // symbols in it
+
 	perCPUMu  sync.Mutex
 	perCPU    *PerCPU
 	perCPUErr error
@@ -76,6 +83,8 @@ type Kernel struct {
 	layoutMu  sync.Mutex
 	layout    *Layout
 	layoutErr error
+
+	translations translations
 }
 
 // New looks at the kernel in mem. machine, vmcoreinfo and notes are what the
@@ -109,6 +118,15 @@ func (k *Kernel) Memory() Memory { return k.mem }
 
 // String is the address as people write it.
 func (a VirtAddr) String() string { return fmt.Sprintf("%#x", uint64(a)) }
+
+// Format prints it so for all verbs that are not of numbers; "%x" has no 0x.
+func (a VirtAddr) Format(s fmt.State, verb rune) {
+	if verb == 'v' || verb == 's' {
+		fmt.Fprintf(s, fmt.FormatString(s, 's'), a.String())
+		return
+	}
+	fmt.Fprintf(s, fmt.FormatString(s, verb), uint64(a))
+}
 
 // MarshalText writes the address in hexadecimal with 0x: as a number JSON's
 // readers would round it.

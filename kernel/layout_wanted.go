@@ -66,15 +66,47 @@ irqaction: handler name
 
 // For package kernel/stack: registers that an exception left on a stack.
 const wantedStacks = `
-pt_regs: epc ra sp gp tp s0 status badaddr cause orig_a0 a0 pc pstate regs ip flags orig_ax
+pt_regs: epc ra sp gp tp s0 a0 s2 t6 status badaddr cause
+task_struct: stack thread on_cpu ret_stack curr_ret_stack
+thread_struct: ra sp s
+ftrace_ret_stack: ret func
 `
 
 // Lists and trees, for this package's own iterators.
 const wantedTrees = `
+maple_tree: ma_root
+maple_range_64: pivot slot
+maple_arange_64: pivot slot
+xarray: xa_head
+xa_node: shift offset parent slots
+maple_tree: ma_flags ma_root
+maple_node: mr64 ma64
+maple_range_64: pivot slot meta
+maple_arange_64: pivot slot meta
+xarray: xa_head
+xa_node: shift offset parent slots
+idr: idr_rt idr_base
 `
 
 // For package kernel/sched: tasks, run queues, load.
 const wantedSched = `
+task_struct: se rt dl scx flags
+rq: curr idle nr_running clock clock_task online cfs rt dl scx fair_server ext_server
+cfs_rq: tasks_timeline curr
+rt_rq: active
+rt_prio_array: queue
+dl_rq: root
+scx_rq: runnable_list
+sched_entity: run_node my_q exec_start sched_delayed
+sched_rt_entity: run_list my_q
+sched_dl_entity: rb_node
+sched_ext_entity: runnable_node
+mm_struct: total_vm rss_stat
+percpu_counter: count counters
+timekeeper: tkr_mono
+tk_read_base: base xtime_nsec shift
+tk_data: timekeeper
+seqcount_raw_spinlock:
 `
 
 // For package kernel/lock: who holds and who waits.
@@ -100,18 +132,50 @@ task_struct: stack_vm_area
 
 // For package kernel/fs: mounts.
 const wantedFS = `
+nsproxy: mnt_ns
+mnt_namespace: mounts list
+mount: mnt_parent mnt_mountpoint mnt mnt_devname mnt_list mnt_node
+vfsmount: mnt_root mnt_sb mnt_flags
+super_block: s_type s_flags s_subtype
+file_system_type: name
+dentry: d_parent d_name
+qstr: len name
+path: mnt dentry
+file: f_path
 `
 
 // For package kernel/block: disks and requests in flight.
 const wantedBlock = `
+super_block: s_inodes
+inode: i_sb_list
+bdev_inode: bdev vfs_inode
+block_device: bd_disk bd_nr_sectors
+gendisk: disk_name part0 queue
+request_queue: queue_hw_ctx hctx_table nr_hw_queues
+blk_mq_hw_ctx: tags sched_tags
+blk_mq_tags: nr_tags nr_reserved_tags bitmap_tags breserved_tags rqs static_rqs
+sbitmap_queue: sb
+sbitmap: depth shift map_nr map
+sbitmap_word: word cleared
+request: q cmd_flags tag __data_len __sector start_time_ns state
+tk_fast: seq base
+tk_read_base: base xtime_nsec shift
 `
 
 // For package kernel/net: network interfaces.
 const wantedNet = `
+net: dev_base_head
+net_device: dev_list name ifindex mtu flags gflags state operstate type dev_addr addr_len ip_ptr ip6_ptr
+in_device: ifa_list
+in_ifaddr: ifa_next ifa_local ifa_prefixlen
+inet6_dev: addr_list
+inet6_ifaddr: if_list addr prefix_len
 `
 
 // For package report: where BUG() and WARN() stand in the source.
 const wantedBugs = `
+bug_entry: bug_addr_disp bug_addr file_disp file line flags
+module: bug_table num_bugs
 `
 
 // wantedEnums is the table of the enums that a Layout holds, with all their
@@ -120,6 +184,7 @@ const wantedEnums = `
 pageflags pagetype compound_dtor_id zone_type zone_stat_item migratetype
 node_stat_item zone_watermarks
 module_state mod_mem_type system_states
+req_op
 `
 
 // wellKnown are names of symbols that dumps are asked for, one after the other:
@@ -128,9 +193,15 @@ module_state mod_mem_type system_states
 const wellKnown = `
 panic_cpu crash_notes __per_cpu_offset nr_cpu_ids __cpu_possible_mask
 node_data contig_page_data modules __start_BTF __stop_BTF init_task
+__start___bug_table __stop___bug_table
 tainted_mask saved_command_line dump_stack_arch_desc_str __cpu_online_mask
 _totalram_pages totalreserve_pages vm_zone_stat vm_node_stat blockdev_superblock
 hstates hugetlb_max_hstate nr_vmalloc_pages pcpu_nr_populated pcpu_nr_units
 vm_committed_as total_swap_pages nr_swap_pages sysctl_overcommit_ratio
 sysctl_overcommit_kbytes slab_caches
+_start _stext _etext __start_init_stack __end_init_stack _sinittext _einittext handle_exception ret_from_exception_end
+ret_from_fork ret_from_kernel_thread ret_from_fork_kernel_asm ret_from_fork_user_asm
+_start_kernel secondary_start_sbi irq_stack_ptr overflow_stack return_to_handler
+blockdev_superblock tk_fast_mono init_net
+runqueues nr_threads tk_core timekeeper_data jiffies_64 tick_nsec avenrun
 `

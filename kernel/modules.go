@@ -1,9 +1,12 @@
 package kernel
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"slices"
+	"sort"
 )
 
 // Module is a loaded module: struct module, include/linux/module.h (Linux 5.10
@@ -221,24 +224,125 @@ func (r *moduleReader) symbolTable(m *Module, p VirtAddr) {
 	}
 }
 
-// moduleSymbolAt is SymbolAt for modules.
-func (k *Kernel) moduleSymbolAt(va VirtAddr) (Symbol, error) {
-	for m, err := range k.Modules() {
-		if err != nil {
-			return Symbol{}, err
-		}
-		if m.Contains(va) {
-			return k.symbolInModule(&m, va)
+// moduleList is the list of modules, read once: names of functions are asked for
+// by the thousand. It ends where it cannot be read on.
+func (k *Kernel) moduleList() ([]Module, error) {
+	k.modulesMu.Lock()
+	defer k.modulesMu.Unlock()
+	if !k.modulesRead {
+		k.modulesRead = true
+		for m, err := range k.Modules() {
+			if err != nil {
+				k.modulesErr = err
+				break
+			}
+			k.modules = append(k.modules, m)
 		}
 	}
-	return Symbol{}, fmt.Errorf("symbol at %#x: %w", uint64(va), ErrNotFound)
+	return k.modules, k.modulesErr
 }
 
-// symbolInModule searches the module's ELF symbol table, which is in no order,
-// for the closest symbol at or below va. In a module without symbols, the
-// module's name and the part's beginning are better than nothing.
+// moduleSymbolAt is SymbolAt for modules.
+func (k *Kernel) moduleSymbolAt(va VirtAddr) (Symbol, error) {
+	all, err := k.moduleList()
+	for i := range all {
+		if all[i].Contains(va) {
+			return k.symbolInModule(&all[i], va)
+		}
+	}
+	if err == nil {
+		err = fmt.Errorf("symbol at %v: %w", va, ErrNotFound)
+	}
+	return Symbol{}, err
+}
+
+// moduleFunction is a symbol of a module that has a type.
+type moduleFunction struct {
+	addr       VirtAddr
+	size, name uint32 // bytes; offset among the names
+}
+
+// maxModuleFunctions bounds the symbols of modules that are kept, 16 bytes each:
+// ext4 has 2500.
+const maxModuleFunctions = 1 << 15
+
+// symbolInModule finds the closest symbol at or below va. In a module without
+// symbols, the module's name and the part's beginning are better than nothing.
 func (k *Kernel) symbolInModule(m *Module, va VirtAddr) (Symbol, error) {
-	const symSize = 24 // Elf64_Sym: name u32, info, other u8, shndx u16, value, size u64
+	// Most symbols are labels in the code, which have no type. They matter only
+	// where no function is, and to know them by their names takes long.
+	all := k.moduleFunctions(m)
+	i := sort.Search(len(all), func(i int) bool { return all[i].addr > va })
+	for i > 1 && all[i-2].addr == all[i-1].addr {
+		i-- // of several names the first one, as for the kernel proper
+	}
+	if i > 0 && uint64(va-all[i-1].addr) < uint64(all[i-1].size) {
+		f := all[i-1]
+		names := newWindow(k, m.strtab, 1<<32)
+		if name := names.cString(uint64(f.name), maxSymbolName); len(name) > 0 {
+			return Symbol{Name: symbolText(name), Module: m.Name, Type: 't', Addr: f.addr, Size: uint64(f.size)}, nil
+		}
+	}
+	return k.closestInModule(m, va), nil
+}
+
+// moduleFunctions are the symbols with a type and a size of a module, by their
+// addresses. They are kept, as far as there is room for them.
+func (k *Kernel) moduleFunctions(m *Module) []moduleFunction {
+	k.modulesMu.Lock()
+	defer k.modulesMu.Unlock()
+	if all, ok := k.moduleIndex[m.Addr]; ok {
+		return all
+	}
+	n := 0
+	for range k.typedSymbols(m) {
+		n++
+	}
+	var all []moduleFunction
+	if k.indexed+n <= maxModuleFunctions {
+		all = make([]moduleFunction, 0, n)
+		for f := range k.typedSymbols(m) {
+			all = append(all, f)
+		}
+		slices.SortStableFunc(all, func(a, b moduleFunction) int { return cmp.Compare(a.addr, b.addr) })
+		k.indexed += len(all)
+	}
+	if k.moduleIndex == nil {
+		k.moduleIndex = make(map[VirtAddr][]moduleFunction)
+	}
+	k.moduleIndex[m.Addr] = all
+	return all
+}
+
+// typedSymbols yields a module's symbols that have a type and a size, as far as
+// they can be read.
+func (k *Kernel) typedSymbols(m *Module) iter.Seq[moduleFunction] {
+	return func(yield func(moduleFunction) bool) {
+		le := binary.LittleEndian
+		w := newWindow(k, m.symtab, m.symbols*symSize)
+		for i := uint64(1); i < m.symbols; i++ {
+			b, err := w.bytes(i*symSize, symSize)
+			if err != nil {
+				return
+			}
+			name, size := le.Uint32(b), le.Uint64(b[16:])
+			if b[4]&0xf == 0 || name == 0 || le.Uint16(b[6:]) == 0 || size == 0 || size > 1<<31 {
+				continue
+			}
+			if !yield(moduleFunction{VirtAddr(le.Uint64(b[8:])), uint32(size), name}) {
+				return
+			}
+		}
+	}
+}
+
+// symSize is the size of Elf64_Sym: name u32, info, other u8, shndx u16, value,
+// size u64.
+const symSize = 24
+
+// closestInModule searches the module's ELF symbol table, which is in no order,
+// for any symbol.
+func (k *Kernel) closestInModule(m *Module, va VirtAddr) Symbol {
 	le := binary.LittleEndian
 	best := Symbol{Module: m.Name}
 	for _, p := range m.Memory {
@@ -249,6 +353,7 @@ func (k *Kernel) symbolInModule(m *Module, va VirtAddr) (Symbol, error) {
 	end := best.Addr + VirtAddr(best.Size) // of the symbol: the next one
 	w := newWindow(k, m.symtab, m.symbols*symSize)
 	names := newWindow(k, m.strtab, 1<<32)
+	found := uint32(0) // the name of best
 	for i := uint64(1); i < m.symbols; i++ {
 		b, err := w.bytes(i*symSize, symSize)
 		if err != nil {
@@ -262,17 +367,20 @@ func (k *Kernel) symbolInModule(m *Module, va VirtAddr) (Symbol, error) {
 			end = min(end, addr)
 			continue
 		}
-		if addr < best.Addr || addr == best.Addr && best.Name != "" {
+		if addr < best.Addr || addr == best.Addr && found != 0 {
 			continue
 		}
-		text := names.cString(uint64(name), maxSymbolName)
-		if len(text) == 0 || mappingSymbol(text) {
+		// Whether it is a name takes its first two letters.
+		if text := names.cString(uint64(name), 2); len(text) == 0 || mappingSymbol(text) {
 			continue
 		}
-		best.Name, best.Type, best.Addr, best.Size = symbolText(text), 't', addr, size
+		found, best.Addr, best.Size = name, addr, size
+	}
+	if found != 0 {
+		best.Name, best.Type = symbolText(names.cString(uint64(found), maxSymbolName)), 't'
 	}
 	if best.Name == "" || best.Size == 0 {
 		best.Size = uint64(end - best.Addr)
 	}
-	return best, nil
+	return best
 }

@@ -91,9 +91,10 @@ func putModules(m *machine, layout string) {
 	m.put64(modHead, uint64(modFirst+8))
 	m.put64(modHead+8, uint64(modSecond+8))
 
-	// Symbols of ext4: undefined, mapping, two functions without order.
+	// Symbols of ext4: undefined, mapping, labels, functions without order and one
+	// with two names.
 	const symtab, strtab = modFirst + 0x500, modFirst + 0x800
-	names := "\x00printk\x00$xrv64\x00ext4_b\x00ext4_a\x00"
+	names := "\x00printk\x00$xrv64\x00ext4_b\x00ext4_a\x00.L1\x00alias\x00label\x00"
 	var syms []byte
 	for _, s := range []struct {
 		name  string
@@ -102,14 +103,19 @@ func putModules(m *machine, layout string) {
 		size  uint64
 	}{
 		{"", 0, 0, 0}, {"printk", 0, 0, 0}, {"$xrv64", 1, modText + 0x210, 0},
-		{"ext4_b", 1, modText + 0x200, 0}, {"ext4_a", 1, modText + 0x100, 0x80},
+		{"ext4_b", 1, modText + 0x200, 0}, {"ext4_a", 1, modText + 0x100, 0x80}, {"alias", 1, modText + 0x100, 0x80},
+		{".L1", 1, modText + 0x104, 0}, {"label", 1, modText + 0x180, 0},
 	} {
 		off := 0
 		if s.name != "" {
 			off = strings.Index(names, "\x00"+s.name+"\x00") + 1
 		}
 		syms = binary.LittleEndian.AppendUint32(syms, uint32(off))
-		syms = append(syms, 2, 0)
+		typ := byte(2) // STT_FUNC
+		if strings.ContainsAny(s.name, ".$") || s.name == "label" {
+			typ = 0
+		}
+		syms = append(syms, typ, 0)
 		syms = binary.LittleEndian.AppendUint16(syms, s.shndx)
 		syms = binary.LittleEndian.AppendUint64(syms, uint64(s.addr))
 		syms = binary.LittleEndian.AppendUint64(syms, s.size)
@@ -117,7 +123,7 @@ func putModules(m *machine, layout string) {
 	m.put(symtab, syms)
 	m.put(strtab, []byte(names))
 	m.put64(modFirst+0x400, uint64(symtab))
-	m.put64(modFirst+0x408, 5)
+	m.put64(modFirst+0x408, 8)
 	m.put64(modFirst+0x410, uint64(strtab))
 }
 
@@ -152,6 +158,8 @@ func TestModules(t *testing.T) {
 			}
 			for va, want := range map[VirtAddr]string{
 				modText + 0x104:  "ext4_a+0x4/0x80 [ext4]",
+				modText + 0x17f:  "ext4_a+0x7f/0x80 [ext4]",
+				modText + 0x188:  "label+0x8/0x80 [ext4]",
 				modText + 0x244:  "ext4_b+0x44/0xe00 [ext4]",
 				modText + 0x10:   "+0x10/0x100 [ext4]",
 				modText + 0x2004: "+0x4/0x800 [late]",

@@ -32,7 +32,11 @@ func (k *Kernel) Struct(name string, members ...string) (*StructReader, error) {
 	if !ok {
 		return nil, fmt.Errorf("struct %s: %w", name, ErrNoInfo)
 	}
-	if s.Size == 0 || s.Size > maxObject {
+	if s.Size == 0 {
+		// Where all its members are for what the kernel was built without.
+		return nil, fmt.Errorf("struct %s is empty: %w", name, ErrNoInfo)
+	}
+	if s.Size > maxObject {
 		return nil, fmt.Errorf("struct %s of %d bytes: %w", name, s.Size, ErrCorrupt)
 	}
 	for _, m := range members {

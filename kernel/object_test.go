@@ -3,6 +3,7 @@ package kernel
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ func objectLayout() *Layout {
 		"inner": {Size: 8, Fields: map[string]Field{"value": {Offset: 4, Size: 4}}},
 		"wrong": {Size: 8, Fields: map[string]Field{"value": {Offset: 4, Size: 8}}},
 		"huge":  {Size: 1 << 30},
+		"empty": {},
 	}}
 }
 
@@ -79,7 +81,7 @@ func TestObject(t *testing.T) {
 	if got := o.Uints("counts"); !slices.Equal(got, []uint64{7, 9}) {
 		t.Errorf("counts = %v; want 7, 9", got)
 	}
-	for name, want := range map[string]error{"none": ErrNoInfo, "huge": ErrCorrupt} {
+	for name, want := range map[string]error{"none": ErrNoInfo, "empty": ErrNoInfo, "huge": ErrCorrupt} {
 		if _, err := k.Struct(name); !errors.Is(err, want) {
 			t.Errorf("Struct(%s) = %v; want %v", name, err, want)
 		}
@@ -169,5 +171,14 @@ func TestVirtAddrText(t *testing.T) {
 	}
 	if err := back.UnmarshalText([]byte(strings.Repeat("9", 30))); err == nil {
 		t.Error("an address of 30 digits is taken")
+	}
+}
+
+// An address is the same number by every verb.
+func TestVirtAddrFormat(t *testing.T) {
+	const a = VirtAddr(0xffffffff80001234)
+	if got, want := fmt.Sprintf("%v %s %#x %016x %20v", a, a, a, VirtAddr(0x12), VirtAddr(0x12)),
+		"0xffffffff80001234 0xffffffff80001234 0xffffffff80001234 0000000000000012                 0x12"; got != want {
+		t.Errorf("%q; want %q", got, want)
 	}
 }

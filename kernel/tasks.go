@@ -35,10 +35,26 @@ func (k *Kernel) Tasks() iter.Seq2[Task, error] {
 	return func(yield func(Task, error) bool) {
 		r, first, err := k.openTasks()
 		if err == nil {
-			err = r.walk(first, yield)
+			err = r.walk(first, func(t Task) bool { return yield(t, nil) })
 		}
 		if err != nil {
 			yield(Task{}, fmt.Errorf("tasks: %w", err))
+		}
+	}
+}
+
+// TaskStructs yields the task_struct of every thread in the order of [Kernel.Tasks],
+// to be read by the names of its members. s is prepared to read task_struct. An
+// Object is valid until the next one only: there may be a hundred thousand of
+// them, with 10 KiB each.
+func (k *Kernel) TaskStructs(s *StructReader) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		r, first, err := k.openTasks()
+		if err == nil {
+			err = r.walk(first, func(t Task) bool { return yield(Object{t.Addr, s, r.buf}, nil) })
+		}
+		if err != nil {
+			yield(Object{}, fmt.Errorf("tasks: %w", err))
 		}
 	}
 }
@@ -99,15 +115,16 @@ func (k *Kernel) openTasks() (*taskReader, VirtAddr, error) {
 	return r, first, nil
 }
 
-// walk goes through the processes and, of each, its threads.
-func (r *taskReader) walk(first VirtAddr, yield func(Task, error) bool) error {
+// walk goes through the processes and, of each, its threads. The task_struct of
+// the one that is yielded is in buf.
+func (r *taskReader) walk(first VirtAddr, yield func(Task) bool) error {
 	var processes lap
 	for at := first; ; {
 		leader, next, _, err := r.read(at)
 		if err != nil {
 			return err
 		}
-		if !yield(leader, nil) {
+		if !yield(leader) {
 			return nil
 		}
 		head := leader.Signal + VirtAddr(r.threads)
@@ -124,7 +141,7 @@ func (r *taskReader) walk(first VirtAddr, yield func(Task, error) bool) error {
 			if err != nil {
 				return err
 			}
-			if t.Addr != leader.Addr && !yield(t, nil) {
+			if t.Addr != leader.Addr && !yield(t) {
 				return nil
 			}
 			node = after

@@ -43,7 +43,7 @@ func (k *Kernel) Translate(va VirtAddr) (vmcore.PhysAddr, error) {
 	if pa, _, ok := k.arch.fixed(va); ok {
 		return pa, nil
 	}
-	pa, _, err := k.Walk(va)
+	pa, _, err := k.walk(va)
 	return pa, err
 }
 
@@ -84,7 +84,7 @@ func (k *Kernel) ReadVirt(p []byte, va VirtAddr) error {
 		pa, left, ok := k.arch.fixed(va)
 		if !ok {
 			var err error
-			if pa, left, err = k.Walk(va); err != nil {
+			if pa, left, err = k.walk(va); err != nil {
 				return err
 			}
 		}

@@ -3,13 +3,14 @@ package report
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 )
 
 // readCPUs describes the CPUs and decides which one crashed: by panic_cpu,
-// else by what the log says.
-func (r *Report) readCPUs(k source, in *incident) {
+// else by what the log says. It returns them in the order of the report's.
+func (r *Report) readCPUs(k source, in *incident) []kernel.CPU {
 	cpus, err := k.CPUs()
 	if err != nil {
 		r.missing("registers of CPUs", err)
@@ -31,9 +32,18 @@ func (r *Report) readCPUs(k source, in *incident) {
 		index = onlyMatch(cpus, r.Crash.Task)
 	}
 
+	if index >= 0 {
+		// The crashed one comes first.
+		crash := cpus[index]
+		if crash.Number < 0 {
+			crash.Number = crashed // the log knew
+		}
+		cpus = slices.Concat([]kernel.CPU{crash}, cpus[:index], cpus[index+1:])
+	}
+
 	symbols := &symbolizer{k: k}
 	for i, c := range cpus {
-		out := CPU{Number: c.Number, PID: c.PID, Crashed: i == index, PC: symbols.at(c.PC, false)}
+		out := CPU{Number: c.Number, PID: c.PID, Crashed: i == 0 && index >= 0, PC: symbols.at(c.PC, false)}
 		if k.Arch().RA != "" {
 			ra := symbols.at(c.RA, true)
 			out.RA = &ra
@@ -41,16 +51,8 @@ func (r *Report) readCPUs(k source, in *incident) {
 		for _, reg := range c.Registers {
 			out.Registers = append(out.Registers, Register{reg.Name, fmt.Sprintf("%#x", reg.Value)})
 		}
-		if i == index {
-			if out.Number < 0 {
-				out.Number = crashed // the log knew
-			}
-			// The crashed one comes first.
-			r.CPUs = append([]CPU{out}, r.CPUs...)
-			if r.Crash.Task == nil {
-				r.Crash.Task = &Task{PID: int64(c.PID), CPU: out.Number}
-			}
-			continue
+		if out.Crashed && r.Crash.Task == nil {
+			r.Crash.Task = &Task{PID: int64(c.PID), CPU: out.Number}
 		}
 		r.CPUs = append(r.CPUs, out)
 	}
@@ -61,6 +63,7 @@ func (r *Report) readCPUs(k source, in *incident) {
 	if r.Crash.Task == nil {
 		r.missing("which task crashed", errors.New("neither log nor crash notes tell"))
 	}
+	return cpus
 }
 
 // onlyMatch is the index of the CPU that ran the task, if there is exactly one.

@@ -5,9 +5,12 @@ import (
 	"crypto/sha256"
 	_ "embed" // the page's style and script
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"html"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -44,7 +47,7 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		}
 		p.raw("</a></li>\n")
 	}
-	p.raw("</ul><p class=\"controls\"><button id=\"unfold\">Unfold all</button> <button id=\"fold\">Fold all</button></p></nav>\n<main>\n")
+	p.raw("</ul><p class=\"controls\"><button id=\"unfold\">Unfold</button> <button id=\"fold\">Fold</button></p></nav>\n<main>\n")
 	for _, s := range sections {
 		p.raw("<section id=\"", s.id, "\">\n<h2>").text(s.title).raw("</h2>\n")
 		s.write(p)
@@ -105,7 +108,7 @@ func (r *Report) sections() []section {
 func (r *Report) requests() int {
 	n := 0
 	for i := range r.Disks {
-		n += len(r.Disks[i].InFlight)
+		n += len(r.Disks[i].InFlight) + len(r.Disks[i].Queued)
 	}
 	return n
 }
@@ -171,7 +174,14 @@ type column struct {
 
 // table begins a table; its rows follow, and endTable.
 func (p *page) table(id, class string, columns ...column) {
-	p.raw("<div class=\"scroll\"><table id=\"", id, "\" class=\"", class, "\">\n<thead><tr>")
+	p.raw("<div class=\"scroll\"><table")
+	if id != "" {
+		p.raw(" id=\"", id, "\"")
+	}
+	if class != "" {
+		p.raw(" class=\"", class, "\"")
+	}
+	p.raw(">\n<thead><tr>")
 	for _, c := range columns {
 		if c.numbers {
 			p.raw("<th scope=\"col\" class=\"n\">")
@@ -211,8 +221,8 @@ func (p *page) answer(r *Report) {
 	for _, w := range r.Warnings {
 		p.element("p", "warning", w).raw("\n")
 	}
-	if r.Fault != nil && r.Fault.Meaning != "" {
-		p.element("p", "meaning", r.Fault.Meaning).raw("\n")
+	if m := r.meaning(); m != "" {
+		p.element("p", "meaning", m).raw("\n")
 	}
 	p.raw("<dl>\n")
 	p.fact("At", r.Crash.Where, true)
@@ -227,9 +237,9 @@ func (p *page) answer(r *Report) {
 	}
 	p.fact("Kernel", r.Kernel.Release+" ("+arch+") "+r.Kernel.Version, false)
 	p.fact("Build ID", r.Kernel.BuildID, true)
-	if r.Kernel.Taint != "" {
+	if r.Kernel.Taint != "" || len(r.Kernel.Taints) > 0 {
 		p.raw("<dt>Taint</dt><dd>").text(strings.TrimPrefix(r.Kernel.Taint, "Tainted: "))
-		if lines := r.decodeTaint(); len(lines) > 0 {
+		if lines := r.taintLines(); len(lines) > 0 {
 			p.list(lines)
 		}
 		p.raw("</dd>\n")
@@ -277,4 +287,37 @@ func kindWords(k Kind) string {
 		return "Crash"
 	}
 	return string(k)
+}
+
+// SaveHTML writes the report as a page into a file that only its owner can read:
+// dumps hold secrets. The file is whole or not there; one that was there before is
+// replaced then. Into what is no regular file, a pipe for example, the page is just
+// written.
+func (r *Report) SaveHTML(name string) (err error) {
+	if st, err := os.Stat(name); err == nil {
+		if !st.Mode().IsRegular() {
+			f, err := os.OpenFile(name, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			return errors.Join(r.WriteHTML(f), f.Close())
+		}
+		// A link stays, and leads to the new page.
+		if target, err := filepath.EvalSymlinks(name); err == nil {
+			name = target
+		}
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if err := errors.Join(r.WriteHTML(f), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
 }

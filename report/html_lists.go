@@ -27,8 +27,8 @@ func (p *page) tasks(r *Report) {
 		}
 	}
 	top := r.topTasks(printedTasks)
-	p.table("table-tasks", "sort tasks", column{"PID", true}, column{"Process", true}, column{"Parent", true}, column{"Name", false}, column{"State", false}, column{"CPU", true},
-		column{"User", true}, column{"Memory", true}, column{"Address space", true}, column{"In user mode", true}, column{"In the kernel", true}, column{"Waited", true})
+	p.table("table-tasks", "sort brief tasks", column{"PID", true}, column{"Process", true}, column{"Parent", true}, column{"Name", false}, column{"State", false}, column{"CPU", true},
+		column{"UID", true}, column{"Memory", true}, column{"Address space", true}, column{"User time", true}, column{"Kernel time", true}, column{"Waited", true})
 	printed := 0
 	for i := range r.Tasks {
 		t := &r.Tasks[i]
@@ -108,10 +108,10 @@ func (p *page) log(r *Report) {
 		"<label><input type=\"checkbox\" id=\"only-log\" checked> only matching lines</label> ",
 		"<button id=\"prev-log\">Previous</button> <button id=\"next-log\">Next</button> <output id=\"count-log\"></output></p>\n")
 	if len(lines) < r.Log.Records {
-		p.raw("<p>").text(fmt.Sprintf("The last %d of %d records.", len(lines), r.Log.Records)).raw("</p>\n")
+		p.raw("<p class=\"screen\">").text(fmt.Sprintf("The last %d of %d records.", len(lines), r.Log.Records)).raw("</p>\n")
 	}
-	if len(lines) > printedLog {
-		p.raw("<p class=\"paper\">").text(fmt.Sprintf("The last %d of %d records.", printedLog, r.Log.Records)).raw("</p>\n")
+	if r.Log.Records > printedLog {
+		p.raw("<p class=\"paper\">").text(fmt.Sprintf("The last %d of %d records.", min(printedLog, len(lines)), r.Log.Records)).raw("</p>\n")
 	}
 	p.raw("<div class=\"log\" id=\"lines\" tabindex=\"0\" role=\"region\" aria-label=\"The log\">\n")
 	from := 0

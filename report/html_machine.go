@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/panicroom-kdump/panicroom/internal/ui"
+	"github.com/panicroom-kdump/panicroom/kernel/block"
 	"github.com/panicroom-kdump/panicroom/kernel/mm"
 )
 
@@ -14,9 +15,6 @@ func (p *page) memory(r *Report) {
 	if m := r.Memory; m != nil {
 		p.memoryChart(m)
 		p.memoryNumbers(m)
-		for _, s := range m.Missing {
-			p.element("p", "unknown", "not known: "+s).raw("\n")
-		}
 	}
 	if len(r.Slabs) > 0 {
 		p.open(false, "", fmt.Sprintf("Slab caches, the largest %d", len(r.Slabs)))
@@ -131,29 +129,34 @@ func (p *page) memoryNumbers(m *mm.Summary) {
 
 // disks writes the disks and the requests that they had not answered.
 func (p *page) disks(r *Report) {
-	p.table("table-disks", "sort", column{"Disk", false}, column{"Size", true}, column{"Requests under way", true})
+	p.table("table-disks", "sort", column{"Disk", false}, column{"Size", true}, column{"Requests under way", true}, column{"Queued", true})
 	for _, d := range r.Disks {
-		p.raw("<tr>").code(d.Name).number(d.Bytes, ui.Bytes(d.Bytes)).number(uint64(len(d.InFlight)), fmt.Sprint(len(d.InFlight))).raw("</tr>\n")
+		p.raw("<tr>").code(d.Name).number(d.Bytes, ui.Bytes(d.Bytes)).number(uint64(len(d.InFlight)), fmt.Sprint(len(d.InFlight))).number(uint64(len(d.Queued)), fmt.Sprint(len(d.Queued))).raw("</tr>\n")
 	}
 	p.endTable()
 	if r.requests() == 0 {
 		return
 	}
-	p.open(true, "", count(r.requests(), "request")+" under way")
-	p.table("table-requests", "sort", column{"Disk", false}, column{"What", false}, column{"Size", true}, column{"Sector", true}, column{"For", true})
+	p.open(true, "", count(r.requests(), "request"))
+	p.table("table-requests", "sort", column{"Disk", false}, column{"What", false}, column{"Size", true}, column{"Sector", true}, column{"For", true}, column{"Who has it", false})
 	for _, d := range r.Disks {
 		for _, q := range d.InFlight {
-			p.raw("<tr>").code(d.Name).cell(q.Op).number(q.Bytes, ui.Bytes(q.Bytes)).number(q.Sector, fmt.Sprint(q.Sector))
-			if q.Age > 0 {
-				p.number(q.Age, since(q.Age))
-			} else {
-				p.cell("?")
-			}
-			p.raw("</tr>\n")
+			p.request(d.Name, q, "the driver")
+		}
+		for _, q := range d.Queued {
+			p.request(d.Name, q, "a queue")
 		}
 	}
 	p.endTable()
 	p.close()
+}
+
+func (p *page) request(disk string, q block.Request, who string) {
+	age := "?"
+	if q.Age > 0 {
+		age = since(q.Age)
+	}
+	p.raw("<tr>").code(disk).cell(q.Op).number(q.Bytes, ui.Bytes(q.Bytes)).number(q.Sector, fmt.Sprint(q.Sector)).number(q.Age, age).cell(who).raw("</tr>\n")
 }
 
 // queues writes what each CPU had to do.
@@ -163,9 +166,14 @@ func (p *page) queues(r *Report) {
 		waiting += len(q.Waiting)
 	}
 	p.open(waiting > 0, "", count(waiting, "task")+" waited for "+count(len(r.RunQueues), "CPU"))
-	p.table("table-queues", "sort", column{"CPU", true}, column{"Ran", false}, column{"Could run", true}, column{"Waited, in this order", false})
+	p.table("table-queues", "sort brief", column{"CPU", true}, column{"Ran", false}, column{"Could run", true}, column{"Waited, in this order", false})
 	for _, q := range r.RunQueues {
-		p.raw("<tr>").number(uint64(max(q.CPU, 0)), fmt.Sprint(q.CPU)).cell(refText(q.Current)).number(q.Running, fmt.Sprint(q.Running))
+		if len(q.Waiting) > 0 {
+			p.raw("<tr class=\"key\">")
+		} else {
+			p.raw("<tr>")
+		}
+		p.number(uint64(max(q.CPU, 0)), fmt.Sprint(q.CPU)).cell(refText(q.Current)).number(q.Running, fmt.Sprint(q.Running))
 		var names []string
 		for _, w := range q.Waiting {
 			s := refText(w)
@@ -198,7 +206,7 @@ func (p *page) modules(r *Report) {
 		}
 		var words []string
 		for _, flag := range m.Taints {
-			if what, ok := taintWords[flag]; ok {
+			if what, ok := moduleTaints[flag]; ok {
 				words = append(words, what)
 			}
 		}

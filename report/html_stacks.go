@@ -13,7 +13,11 @@ import (
 func (p *page) crashed(r *Report, c *CPU) {
 	if c != nil && c.Stack != nil && len(c.Stack.Frames) > 0 {
 		p.open(true, "", "Stack")
-		p.stack(c.Stack)
+		var fault kernel.VirtAddr
+		if r.Fault != nil {
+			fault = r.Fault.PC
+		}
+		p.stack(c.Stack, fault)
 		p.close()
 	}
 	if f := r.Fault; f != nil && len(f.Code) > 0 {
@@ -62,12 +66,16 @@ func (p *page) crashed(r *Report, c *CPU) {
 	}
 }
 
-// stack writes all frames of a stack.
-func (p *page) stack(s *stack.Stack) {
+// stack writes all frames of a stack; what came at the address fault stands out.
+func (p *page) stack(s *stack.Stack, fault kernel.VirtAddr) {
 	p.raw("<ol class=\"stack\">\n")
 	for _, f := range s.Frames {
 		if f.Interrupted {
-			p.raw("<li class=\"came\">").text(interruptText(f))
+			class := "came"
+			if fault != 0 && f.PC == fault {
+				class = "came bad"
+			}
+			p.raw("<li class=\"", class, "\">").text(interruptText(f))
 			if f.Regs != nil && len(f.Regs.Registers) > 0 {
 				p.open(false, "", "registers")
 				var regs []Register
@@ -125,13 +133,19 @@ func (p *page) cpus(groups []*cpuGroup) {
 		}
 		p.open(!g.idle, "", title)
 		if g.stack != nil {
-			p.stack(g.stack)
+			p.stack(g.stack, 0)
 		}
-		p.table("", "", column{"CPU", true}, column{"Task", false}, column{"At", false})
-		for _, c := range g.cpus {
-			p.raw("<tr>").number(uint64(max(c.Number, 0)), cpuNumber(c.Number)).cell(refText(sched.Ref{PID: int32(c.PID), Comm: c.Comm})).code(where(c.PC)).raw("</tr>\n")
+		if len(g.cpus) > 1 {
+			class := ""
+			if g.idle {
+				class = "idle"
+			}
+			p.table("", class, column{"CPU", true}, column{"Task", false}, column{"At", false})
+			for _, c := range g.cpus {
+				p.raw("<tr>").number(uint64(max(c.Number, 0)), cpuNumber(c.Number)).cell(refText(sched.Ref{PID: int32(c.PID), Comm: c.Comm})).code(where(c.PC)).raw("</tr>\n")
+			}
+			p.endTable()
 		}
-		p.endTable()
 		p.close()
 	}
 }
@@ -144,7 +158,7 @@ func (p *page) blocked(r *Report) {
 	for i := range r.Blocked {
 		g := &r.Blocked[i]
 		p.open(i < unfoldedGroups, fmt.Sprintf("blocked-%d", i), g.title())
-		p.stack(&g.Stack)
+		p.stack(&g.Stack, 0)
 		if len(g.Tasks) > 1 {
 			p.raw("<p class=\"names\">").text(strings.Join(refNames(g.Tasks), ", ")).raw("</p>\n")
 		}

@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,7 +39,7 @@ func (r *Report) readLog(k source, lines int) *incident {
 		if rec.Facility == 0 {
 			// Programs that write to /dev/kmsg do not say why the kernel died.
 			for line := range strings.SplitSeq(rec.Text, "\n") {
-				s.line(rec.Time, line)
+				s.line(rec.Time, line, rec.Caller.Kind == 'C')
 			}
 		}
 		if len(tail) < lines {
@@ -82,71 +83,73 @@ func (r *Report) readLog(k source, lines int) *incident {
 // incident is one thing that went wrong, as the log tells it.
 type incident struct {
 	kind     Kind
+	class    Class
 	reason   string // of panic()
 	cause    string
 	where    string
+	source   string // file:line
 	task     *Task
 	cpu      int // -1 if unknown
 	taint    string
 	hardware string
 	frames   []Frame
-	began    time.Duration
-	ended    bool // "---[ end trace"
-	tracing  bool // the line before was one of a backtrace
-	traced   bool // the backtrace is complete
+	fault    fault
+	stuck    *Task // that hung or kept its CPU
+	stuckCPU int64 // -1 if unknown
+	waited   float64
+	// interrupt: its words were printed outside of any task.
+	interrupt bool
+	other     bool // what follows is of the stuck CPU, not of the one that tells
+	began     time.Duration
+	ended     bool // "---[ end trace"
+	tracing   bool // the line before was one of a backtrace
+	traced    bool // the backtrace is complete
 }
 
-// scanner reads the log line by line and keeps the last incident.
+func newIncident(at time.Duration, kind Kind, class Class, cause string) *incident {
+	return &incident{kind: kind, class: class, cause: cause, cpu: -1, stuckCPU: -1, began: at}
+}
+
+// scanner reads the log line by line and keeps the last incidents.
 type scanner struct {
-	now     *incident
+	all     []*incident // the latest last
 	model   string
 	cmdline string
 }
+
+// maxIncidents is how many are kept: a panic has its cause among the last ones.
+const maxIncidents = 8
 
 // incident is the one that the kernel died of. last is the time of the last
 // record: what is not followed by a panic (which crash_kexec() out of an oops
 // does not print) and was survived for long is not it.
 func (s *scanner) incident(last time.Duration) *incident {
-	in := s.now
-	if in == nil || in.reason == "" && (in.kind == KindWarning || last-in.began > related) {
-		return &incident{kind: KindUnknown, cpu: -1}
+	var best *incident
+	for _, in := range slices.Backward(s.all) {
+		fatal := in.kind == KindOops || in.kind == KindBug
+		switch {
+		case in.reason != "":
+			return in
+		case in.kind == KindWarning || last-in.began > related:
+		case best == nil, fatal && best.kind != KindOops && best.kind != KindBug:
+			best = in
+		}
 	}
-	return in
+	if best == nil {
+		return newIncident(0, KindUnknown, "", "")
+	}
+	return best
 }
 
-// triggers are how incidents begin: a kind for the beginning of a line, or for
-// words within it.
-var triggers = []struct {
-	kind   Kind
-	words  string
-	within bool
-}{
-	{KindOops, "Unable to handle kernel ", false},      // riscv, arm64, others
-	{KindOops, "BUG: unable to handle ", false},        // x86
-	{KindOops, "BUG: kernel NULL pointer ", false},     // x86
-	{KindOops, "general protection fault", false},      // x86
-	{KindOops, "Internal error: ", false},              // arm64
-	{KindOops, "Insufficient stack space to ", false},  // riscv, arm64
-	{KindOops, "Oops", false},                          // riscv: "Oops - illegal instruction [#1]"
-	{KindBug, "kernel BUG at ", false},                 // all
-	{KindBug, "Kernel BUG ", false},                    // riscv: "Kernel BUG [#1]"
-	{KindLockup, "watchdog: BUG: soft lockup", false},  // kernel/watchdog.c
-	{KindLockup, "watchdog: CPU", false},               // "watchdog: CPU3: Watchdog detected hard LOCKUP"
-	{KindLockup, "rcu: INFO: ", false},                 // stalls
-	{KindLockup, "blocked for more than ", true},       // hung tasks
-	{KindMemory, "invoked oom-killer", true},           // mm/oom_kill.c
-	{KindBug, "BUG: ", false},                          // KASAN and others
-	{KindWarning, "WARNING: ", false},                  // WARN()
-	{KindSysrq, "sysrq: Trigger a crash", false},       // drivers/tty/sysrq.c
-	{KindSysrq, "SysRq : Trigger a crash", false},      // before 5.0
-	{KindPanic, "Kernel panic - not syncing: ", false}, // kernel/panic.c
-	{KindPanic, "Kernel panic - not syncing", false},   // without words
+func (s *scanner) add(in *incident) {
+	if len(s.all) == maxIncidents {
+		s.all = slices.Delete(s.all, 0, 1)
+	}
+	s.all = append(s.all, in)
 }
 
-// related is how long after its cause a panic still belongs to it.
-const related = 10 * time.Second
-
-func (s *scanner) line(at time.Duration, line string) {
+// line reads one line. interrupt tells that it was printed outside of any task.
+func (s *scanner) line(at time.Duration, line string, interrupt bool) {
 	line = printable(line)
 	if v, ok := strings.CutPrefix(line, "Kernel command line: "); ok && s.cmdline == "" {
 		s.cmdline = v
@@ -154,50 +157,101 @@ func (s *scanner) line(at time.Duration, line string) {
 	if v, ok := strings.CutPrefix(line, "Machine model: "); ok && s.model == "" {
 		s.model = v
 	}
-	for _, t := range triggers {
-		if strings.HasPrefix(line, t.words) || t.within && strings.Contains(line, t.words) {
-			s.trigger(at, t.kind, line)
-			break
+	if t := match(triggers, line); t != nil {
+		if t.kind == KindPanic {
+			s.panicked(at, strings.TrimPrefix(strings.TrimPrefix(line, "Kernel panic - not syncing"), ": "), interrupt)
+		} else {
+			s.trigger(at, t, line, interrupt)
 		}
 	}
-	if s.now != nil {
-		s.now.read(line)
+	if len(s.all) > 0 {
+		s.all[len(s.all)-1].read(line)
 	}
 }
 
 // trigger begins an incident or goes on with the one at hand.
-func (s *scanner) trigger(at time.Duration, kind Kind, line string) {
-	now := s.now
-	near := now != nil && at-now.began <= related
-	switch {
-	case kind == KindPanic:
-		reason := strings.TrimPrefix(strings.TrimPrefix(line, "Kernel panic - not syncing"), ": ")
-		if !near || now.reason != "" || now.kind == KindWarning && !strings.Contains(reason, "panic_on_warn") {
-			now = &incident{kind: KindPanic, cpu: -1, began: at}
-		}
-		now.reason = reason
-		switch {
-		case strings.HasPrefix(reason, "sysrq triggered"):
-			now.kind = KindSysrq
-		case strings.HasPrefix(reason, "Out of memory"), strings.Contains(reason, "out of memory"):
-			now.kind = KindMemory
-		case strings.Contains(reason, "LOCKUP"), strings.Contains(reason, "lockup"), strings.HasPrefix(reason, "hung_task"):
-			now.kind = KindLockup
-		}
-		// What follows is panic()'s own backtrace; that of the cause is better.
-		now.ended = false
-		now.tracing = false
-		s.now = now
-	case near && !now.ended && now.reason == "" && (kind != KindSysrq) && (now.kind != KindWarning || kind == KindWarning):
-		// More words about the same: "Oops [#1]" after what the fault was.
-		// Sysrq's own fault of old kernels stays sysrq's.
-	case near && now.reason != "":
-		// Trouble on the way down is not the reason.
-	case kind == KindWarning && near && now.kind != KindWarning:
-		// Nor is a warning right after an oops the reason of what follows.
-	default:
-		s.now = &incident{kind: kind, cause: line, cpu: -1, began: at}
+func (s *scanner) trigger(at time.Duration, t *trigger, line string, interrupt bool) {
+	var now *incident
+	if len(s.all) > 0 && at-s.all[len(s.all)-1].began <= related {
+		now = s.all[len(s.all)-1]
 	}
+	switch {
+	case now != nil && now.reason != "":
+		// Trouble on the way down is not the reason.
+	case now != nil && !now.ended && now.goesOn(t):
+		// More words about the same: "Oops [#1]" after what the fault was.
+		if now.class == "" || now.class == ClassBug || now.class == ClassRefcount && t.class != ClassWarning {
+			now.class = t.class
+		}
+		now.facts(t.class, line)
+	case t.kind == KindWarning && now != nil && now.kind != KindWarning:
+		// A warning right after an oops is not the reason of what follows.
+	default:
+		now = newIncident(at, t.kind, t.class, line)
+		now.facts(t.class, line)
+		now.interrupt = interrupt
+		s.add(now)
+	}
+}
+
+// goesOn tells whether the words that t stands for are more of the incident at
+// hand.
+func (in *incident) goesOn(t *trigger) bool {
+	wrong := func(k Kind) bool { return k == KindOops || k == KindBug }
+	switch {
+	case in.kind == KindSysrq:
+		return wrong(t.kind) // sysrq of old kernels reads through a null pointer
+	case in.kind == KindLockup:
+		return t.kind == KindLockup && t.class == in.class
+	case in.kind == KindBug && t.kind == KindWarning:
+		return in.source == "" // words before a WARN() instead of a BUG()
+	}
+	return in.kind == t.kind || wrong(in.kind) && wrong(t.kind)
+}
+
+// panicked takes panic()'s words, and finds what led there.
+func (s *scanner) panicked(at time.Duration, reason string, interrupt bool) {
+	p := match(panics, reason)
+	if p == nil {
+		p = &trigger{class: ClassOther}
+	}
+	var in *incident
+	for i, c := range slices.Backward(s.all) {
+		if at-c.began <= related && c.reason == "" && p.follows(c) {
+			in = c
+			s.all = slices.Delete(s.all, i, i+1)
+			break
+		}
+		if c.reason != "" {
+			return // a panic within a panic
+		}
+	}
+	if in == nil {
+		in = newIncident(at, cmp.Or(p.kind, KindPanic), "", "")
+		if p.class == ClassException {
+			in.kind = KindOops
+		}
+	}
+	if in.class == "" || p.class == ClassTooMany || p.class == ClassOOMNoVictim {
+		in.class = p.class
+	}
+	in.reason, in.interrupt = reason, interrupt
+	// What follows is panic()'s own backtrace; that of the cause is better.
+	in.ended, in.tracing = false, false
+	s.add(in)
+}
+
+// follows tells whether such a panic comes of the incident.
+func (t *trigger) follows(in *incident) bool {
+	switch {
+	case t.kind == "": // of anything that is no panic by itself
+		return in.kind == KindOops || in.kind == KindBug
+	case t.kind == KindLockup:
+		return in.kind == KindLockup && in.class == t.class
+	case t.kind == KindWarning:
+		return in.kind == KindWarning || in.kind == KindBug
+	}
+	return in.kind == t.kind
 }
 
 // read takes from a line what it says about the incident.
@@ -223,13 +277,62 @@ func (in *incident) read(line string) {
 		in.readTask(line)
 	case strings.HasPrefix(line, "Hardware name: "):
 		in.hardware = strings.TrimPrefix(line, "Hardware name: ")
-	case in.where != "":
+	case strings.HasPrefix(line, "NMI backtrace for cpu "): // lib/nmi_backtrace.c
+		in.backtraceOf(number(strings.TrimPrefix(line, "NMI backtrace for cpu "), -1))
+	case in.class == ClassRCUStall && in.stuckCPU < 0 && strings.HasPrefix(line, "rcu: "):
+		in.stalled(strings.TrimSpace(strings.TrimPrefix(line, "rcu: ")))
+	case in.class == ClassOOM && strings.HasPrefix(line, "memory: usage "): // mm/memcontrol.c
+		in.class = ClassOOMCgroup
+	default:
+		in.readRegisters(line)
+	}
+}
+
+// backtraceOf: a CPU was made to tell where it is.
+func (in *incident) backtraceOf(cpu int64) {
+	in.other = in.kind == KindLockup && (in.stuckCPU < 0 || cpu == in.stuckCPU)
+	if in.other {
+		in.stuckCPU, in.frames, in.where = cpu, nil, ""
+		in.traced = false
+	}
+}
+
+// stalled takes the first CPU or task out of what is said of a stall:
+// "1-....: (2099 ticks this GP) idle=..." or "Tasks blocked on level-0 rcu_node
+// (CPUs 0-1): P67", kernel/rcu/tree_stall.h (Linux 7.2).
+func (in *incident) stalled(text string) {
+	if cpu, _, ok := strings.Cut(text, "-"); ok && cpu != "" && strings.Trim(cpu, "0123456789") == "" {
+		in.stuckCPU = number(cpu, -1)
+	} else if _, pid, ok := strings.Cut(text, "): P"); ok && in.stuck == nil && strings.HasPrefix(text, "Tasks blocked ") {
+		in.stuck = &Task{PID: number(pid, -1), CPU: -1}
+	}
+}
+
+// readRegisters takes the function at fault and what an exception says of
+// itself.
+func (in *incident) readRegisters(line string) {
+	where := ""
+	switch {
 	case strings.HasPrefix(line, "epc : "): // riscv
-		in.where = symbolIn(strings.TrimPrefix(line, "epc : "))
+		where = strings.TrimPrefix(line, "epc : ")
+		if in.fault.pc == 0 && !in.fault.hasPC {
+			in.fault.pc, in.fault.hasPC = leadingHex(where)
+		}
 	case strings.HasPrefix(line, "pc : "): // arm64
-		in.where = symbolIn(strings.TrimPrefix(line, "pc : "))
+		where = strings.TrimPrefix(line, "pc : ")
 	case strings.HasPrefix(line, "RIP: 0010:"): // x86
-		in.where = symbolIn(strings.TrimPrefix(line, "RIP: 0010:"))
+		where = strings.TrimPrefix(line, "RIP: 0010:")
+	case strings.HasPrefix(line, " ra : ") && in.fault.caller == "": // riscv
+		in.fault.caller = symbolIn(strings.TrimPrefix(line, " ra : "))
+	case strings.HasPrefix(line, "lr : ") && in.fault.caller == "": // arm64
+		in.fault.caller = symbolIn(strings.TrimPrefix(line, "lr : "))
+	case strings.HasPrefix(line, "status: "): // riscv
+		in.fault.readStatus(line)
+	case strings.HasPrefix(line, "#PF: "): // x86
+		in.fault.readPF(line)
+	}
+	if in.where == "" {
+		in.where = symbolIn(where)
 	}
 }
 
@@ -272,6 +375,10 @@ func (in *incident) readTask(line string) {
 		}
 		t.Comm = comm[:end]
 		rest = comm[end:]
+	}
+	if in.other && (in.stuck == nil || in.stuck.PID == t.PID) {
+		in.stuck, in.other = &t, false
+		return
 	}
 	if in.task == nil {
 		// The first is that of the cause.
@@ -358,7 +465,7 @@ func caller(frames []Frame) string {
 	for _, f := range frames {
 		name, _, _ := strings.Cut(f.Text, "+")
 		switch name {
-		case "dump_backtrace", "show_stack", "dump_stack_lvl", "dump_stack", "panic", "vpanic", "walk_stackframe", "":
+		case "dump_backtrace", "show_stack", "dump_stack_lvl", "dump_stack", "panic", "vpanic", "walk_stackframe", "dump_header", "":
 		default:
 			return f.Text
 		}

@@ -26,6 +26,8 @@ import (
 // Options say how much is reported. The zero value is good, and so is nil.
 type Options struct {
 	LogLines int // records of the log's tail; 0 means 60
+	// Tasks is how many tasks are looked at, the oldest first; 0 means 10,000.
+	Tasks int
 	// Warnings are what whoever saved the dump wants to have said in front.
 	Warnings []string
 }
@@ -97,7 +99,8 @@ type Crash struct {
 	Reason string `json:"reason"` // the words of panic(), "" when the kernel did not get there
 	// Cause is the first line of what led there: of the oops, the BUG, the
 	// lockup.
-	Cause  string     `json:"cause,omitempty"`
+	Cause string `json:"cause,omitempty"`
+	Why
 	Time   *time.Time `json:"time,omitempty"` // wall clock
 	Uptime float64    `json:"uptime_seconds,omitempty"`
 	Task   *Task      `json:"task,omitempty"`
@@ -245,12 +248,14 @@ func Make(k *kernel.Kernel, opts *Options) (*Report, error) {
 	if k == nil {
 		return nil, errors.New("no kernel to report on")
 	}
-	r := build(k, opts)
-	r.look(k)
+	r, in, cpus := begin(k, opts)
+	r.look(k, in, cpus, opts)
 	return r, nil
 }
 
-func build(k source, opts *Options) *Report {
+// begin makes the report as far as log and crash notes tell. It returns what the
+// log says of the crash, and the CPUs in the order of the report's.
+func begin(k source, opts *Options) (*Report, *incident, []kernel.CPU) {
 	lines := defaultLogLines
 	if opts != nil && opts.LogLines > 0 {
 		lines = min(opts.LogLines, maxLogLines)
@@ -261,9 +266,9 @@ func build(k source, opts *Options) *Report {
 	}
 	r.identify(k)
 	in := r.readLog(k, lines)
-	r.readCPUs(k, in)
+	cpus := r.readCPUs(k, in)
 	r.readModules(k)
-	return r
+	return r, in, cpus
 }
 
 // missing notes what cannot be reported.
@@ -318,14 +323,7 @@ func (r *Report) readModules(k source) {
 			r.missing("modules", fmt.Errorf("more than %d", maxModules))
 			return
 		}
-		out := Module{Name: printable(m.Name), Addr: m.Addr, Size: m.Size, State: m.State}
-		if len(m.Memory) > 0 {
-			out.Base = m.Memory[0].Base
-		}
-		for _, t := range kernel.Taints(m.Taints) {
-			out.Taints += string(t.Letter)
-		}
-		r.Modules = append(r.Modules, out)
+		r.Modules = append(r.Modules, ModuleOf(&m))
 	}
 }
 

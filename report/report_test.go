@@ -404,3 +404,10 @@ func FuzzReport(f *testing.F) {
 		}
 	})
 }
+
+// build makes a report of what has no memory to look into.
+func build(k source, opts *Options) *Report {
+	r, in, _ := begin(k, opts)
+	r.explain(k, in, nil, nil, 0)
+	return r
+}

@@ -77,8 +77,9 @@ func (r *Report) writeHead(t *text) {
 	for _, w := range r.Warnings {
 		t.fact("warning", w)
 	}
-	if r.Fault != nil {
-		t.fact("meaning", r.Fault.Meaning)
+	t.fact("meaning", r.meaning())
+	if !strings.Contains(r.Headline(), r.Crash.Source) {
+		t.fact("source", printable(r.Crash.Source))
 	}
 	t.fact("at", r.Crash.Where)
 	t.fact("task", r.who())
@@ -89,6 +90,11 @@ func (r *Report) writeHead(t *text) {
 	if t.facts > 0 {
 		t.line("")
 	}
+	r.writeMachine(t)
+}
+
+// writeMachine writes which kernel ran, and on what.
+func (r *Report) writeMachine(t *text) {
 	arch := r.Kernel.Arch
 	if r.Kernel.Paging != "" {
 		arch += ", " + r.Kernel.Paging
@@ -96,8 +102,11 @@ func (r *Report) writeHead(t *text) {
 	t.fact("kernel", r.Kernel.Release+" ("+arch+")")
 	t.fact("", r.Kernel.Version)
 	taint := strings.TrimPrefix(r.Kernel.Taint, "Tainted: ")
+	if taint == "" && len(r.Kernel.Taints) > 0 {
+		taint = "yes"
+	}
 	t.fact("taint", taint)
-	for _, line := range r.decodeTaint() {
+	for _, line := range r.taintLines() {
 		t.wrap("             ", "                ", line)
 	}
 	t.fact("machine", r.Machine.Hardware)
@@ -135,8 +144,9 @@ func (t *text) fact(name, value string) {
 }
 
 // wrap writes s behind first, with later lines behind next, breaking at spaces
-// where there are any.
+// where there are any. Whatever s has, it does no harm to a terminal.
 func (t *text) wrap(first, next, s string) {
+	s = printable(s)
 	for indent := first; ; indent = next {
 		room := t.width - len(indent)
 		if t.width == 0 || len(s) <= room {

@@ -191,9 +191,6 @@ func (r *Report) chainText(n int) string {
 			b.WriteString(r.lockText(i, n))
 		}
 	}
-	if c.Deadlock && len(c.Locks) == len(c.Tasks) && len(c.Tasks) > 0 {
-		b.WriteString(" held by " + refText(c.Tasks[0]))
-	}
 	return b.String()
 }
 
@@ -249,7 +246,7 @@ func (t *text) registers(regs []Register) {
 	for i := 0; i < len(regs); i += columns {
 		var b strings.Builder
 		for _, reg := range regs[i:min(i+columns, len(regs))] {
-			fmt.Fprintf(&b, "  %4s %016s", reg.Name, strings.TrimPrefix(reg.Value, "0x"))
+			fmt.Fprintf(&b, "  %4.4s %016.16s", printable(reg.Name), printable(strings.TrimPrefix(reg.Value, "0x")))
 		}
 		t.line(b.String())
 	}

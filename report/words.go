@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,58 +15,45 @@ import (
 	"github.com/panicroom-kdump/panicroom/kernel/stack"
 )
 
-// taintWords are what the flags of a kernel and of its modules stand for:
-// taint_flags, kernel/panic.c, and TAINT_*, include/linux/panic.h (Linux 7.2).
-var taintWords = map[rune]string{
-	'P': "proprietary module",
-	'F': "module loaded by force",
-	'S': "CPU outside of its specification",
-	'R': "module removed by force",
-	'M': "machine check",
-	'B': "damaged page seen",
-	'U': "set by a program",
-	'D': "died before (oops or BUG)",
-	'A': "ACPI table replaced",
-	'W': "warned before",
-	'C': "module from staging",
-	'I': "workaround for a firmware bug",
-	'O': "module from outside of the kernel's tree",
-	'E': "unsigned module",
-	'L': "soft lockup before",
-	'K': "live patched",
-	'X': "set by the distribution",
-	'T': "struct layout randomised",
-	'N': "test run",
-	'J': "firmware set up through fwctl",
-}
-
-// decodeTaint is one line for each flag in "Tainted: G W OE", with the modules
+// taintLines has a line for each reason to believe the kernel less, with the modules
 // that brought it.
-func (r *Report) decodeTaint() []string {
-	var lines []string
-	if strings.HasPrefix(r.Kernel.Taint, "Not tainted") {
-		return nil
-	}
-	for _, flag := range strings.TrimPrefix(r.Kernel.Taint, "Tainted: ") {
-		what, ok := taintWords[flag]
-		if !ok {
-			continue // a space, or G, which says that all modules are free
+func (r *Report) taintLines() []string {
+	reasons := r.Kernel.Taints
+	if len(reasons) == 0 && strings.HasPrefix(r.Kernel.Taint, "Tainted: ") {
+		// Memory did not tell; the log has the letters. G says that all modules
+		// are free.
+		for _, t := range kernel.Taints(math.MaxUint64) {
+			if t.Letter != '?' && strings.IndexByte(r.Kernel.Taint[len("Tainted: "):], t.Letter) >= 0 {
+				reasons = append(reasons, Taint{string(t.Letter), t.Meaning})
+			}
 		}
-		line := string(flag) + "  " + what
+	}
+	var lines []string
+	for _, t := range reasons {
+		line := printable(t.Letter + "  " + t.Meaning)
 		var names []string
 		for _, m := range r.Modules {
-			if strings.ContainsRune(m.Taints, flag) {
+			if strings.Contains(m.Taints, t.Letter) {
 				names = append(names, printable(m.Name))
 			}
 		}
 		if len(names) > 0 {
 			line += ": " + some(names, 8)
 		}
-		if !slices.Contains(lines, line) {
-			lines = append(lines, line)
-		}
+		lines = append(lines, line)
 	}
 	return lines
+}
+
+// moduleTaints are what the letters of a module's taints say of it.
+var moduleTaints = map[rune]string{
+	'P': "proprietary",
+	'F': "loaded by force",
+	'C': "from staging",
+	'O': "from outside the kernel's tree",
+	'E': "unsigned",
+	'K': "patches the kernel while it runs",
+	'N': "a test",
 }
 
 // some are the first n names, and how many more there are.
@@ -385,6 +373,9 @@ func (r *Report) who() string {
 			s += fmt.Sprintf(" of %d", r.Machine.CPUs)
 		}
 	}
+	if r.Crash.InInterrupt {
+		s += ", in an interrupt"
+	}
 	return s
 }
 
@@ -406,7 +397,7 @@ func (r *Report) when() string {
 
 // duration says seconds as people do: "7.0 s", "3 min 20 s", "5 days 3 h".
 func duration(seconds float64) string {
-	d := time.Duration(seconds * float64(time.Second))
+	d := time.Duration(min(seconds, 9e9) * float64(time.Second)) // as far as it counts
 	const day = 24 * time.Hour
 	switch {
 	case d < time.Minute:
@@ -448,9 +439,8 @@ type use struct {
 	bytes     uint64
 }
 
-// memoryUses divides the memory by what it was used for; the rest that the
-// kernel's counters do not explain is "other". The sum is the total, unless the
-// counters contradict each other.
+// memoryUses divides the memory by what it was used for. The sum is the total, as
+// far as the kernel's counters agree.
 func memoryUses(m *mm.Summary) []use {
 	shmem := min(m.Shmem, m.Cached)
 	var huge uint64
@@ -470,15 +460,9 @@ func memoryUses(m *mm.Summary) []use {
 		{"vmalloc", "vmalloc", vmalloc},
 		{"per CPU", "percpu", m.PerCPU},
 		{"huge pages", "huge", huge},
+		{"other", "other", m.Other},
+		{"free", "free", m.Free},
 	}
-	var known uint64
-	for _, u := range uses {
-		known += u.bytes
-	}
-	if used := m.Total - min(m.Free, m.Total); used > known {
-		uses = append(uses, use{"other", "other", used - known})
-	}
-	uses = append(uses, use{"free", "free", m.Free})
 	return slices.DeleteFunc(uses, func(u use) bool { return u.bytes == 0 })
 }
 

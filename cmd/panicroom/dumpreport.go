@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"time"
 
 	"github.com/panicroom-kdump/panicroom/capture"
 	"github.com/panicroom-kdump/panicroom/internal/dumpline"
-	"github.com/panicroom-kdump/panicroom/internal/host"
 	"github.com/panicroom-kdump/panicroom/internal/sys"
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/vmcore"
@@ -95,27 +93,9 @@ func (m *makedumpfile) report(d *vmcore.Dump, res *capture.Result) {
 	m.say(dumpline.Report, "Write bytes     : %d\n\n", res.Bytes)
 }
 
-// openLive opens the running machine's memory, without what is reserved for a
-// panic kernel.
-func (m *makedumpfile) openLive() (*vmcore.Dump, error) {
-	b, err := fs.ReadFile(m.root, "proc/iomem")
-	if err != nil {
-		return nil, err
-	}
-	iomem, err := host.ParseIomem(b)
-	if err != nil {
-		return nil, fmt.Errorf("/proc/iomem: %w", err)
-	}
-	var reserved []vmcore.Range
-	for _, r := range (&host.Machine{Iomem: iomem}).CrashRegions() {
-		reserved = append(reserved, vmcore.Range{Start: vmcore.PhysAddr(r.Start), End: vmcore.PhysAddr(r.End)})
-	}
-	return vmcore.OpenLive(m.line.Core, reserved)
-}
-
 // memUsage counts the pages of the running machine.
 func (m *makedumpfile) memUsage(ctx context.Context) error {
-	d, err := m.openLive()
+	d, err := openLive(m.root, m.line.Core)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,8 @@ import (
 )
 
 func newLog(c *command) *cobra.Command {
-	return &cobra.Command{
+	var of subject
+	cmd := &cobra.Command{
 		Use:   "log CRASH",
 		Short: "print the dead kernel's log",
 		Long: `Print the log of the kernel in a dump, as dmesg would have. CRASH is the
@@ -18,10 +19,12 @@ directory of a saved crash or a dump file.
 
 With --json each record is an object on a line of its own.`,
 		Example: `  panicroom log /var/crash/2026-11-24T08:37:12Z-6.12.107
-  panicroom log vmcore | grep -i oops`,
-		Args: args(cobra.ExactArgs(1)),
+  panicroom log vmcore | grep -i oops
+  panicroom log --live`,
+		Args: of.args(0, 0),
 		RunE: func(_ *cobra.Command, args []string) error {
-			d, k, err := openKernel(args[0])
+			crash, _ := of.cut(args)
+			d, k, err := of.open(crash)
 			if err != nil {
 				return err
 			}
@@ -34,6 +37,8 @@ With --json each record is an object on a line of its own.`,
 			return out.Flush()
 		},
 	}
+	of.flag(cmd)
+	return cmd
 }
 
 func writeLog(w *bufio.Writer, k *kernel.Kernel, asJSON bool) error {

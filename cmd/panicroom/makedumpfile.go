@@ -141,7 +141,7 @@ func (m *makedumpfile) open() (d *vmcore.Dump, k *kernel.Kernel, kerr, err error
 		return nil, nil, nil, err
 	}
 	if filepath.Clean(m.line.Core) == kcore {
-		d, err = m.openLive()
+		d, err = openLive(m.root, m.line.Core)
 	} else {
 		d, err = vmcore.Open(m.line.Core)
 	}

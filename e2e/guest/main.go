@@ -31,6 +31,13 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == script.Culprit {
+		if err := harm(os.Args[2], os.Args[3:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) == 2 && os.Args[1] == script.Agent {
 		if err := serve(); err != nil {
 			fmt.Fprintln(os.Stderr, "guest:", err)
@@ -144,6 +151,10 @@ func (g *guest) step(i int, s script.Step) script.Event {
 		err = freeze(s.Freeze)
 	case s.Network != nil:
 		err = connect(s.Network)
+	case s.Stick != nil:
+		err = stick(s.Stick)
+	case s.Exit != nil:
+		os.Exit(s.Exit.Code)
 	case s.Unmount != nil:
 		sys.Sync()
 		err = sys.Unmount(s.Unmount.Target)

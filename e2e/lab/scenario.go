@@ -52,6 +52,8 @@ type Scenario struct {
 
 	// Disk is mounted at /var/crash in the guest; nil is no disk.
 	Disk *Disk
+	// Stuck is one more disk, which does not answer; nil is none.
+	Stuck *StuckDisk
 	// Programs go to /usr/bin of the guest: paths on this machine. PanicRoom
 	// builds the one under test.
 	Programs []string
@@ -72,6 +74,8 @@ type Scenario struct {
 	// outside the crash kernel's own memory that is the dead kernel's.
 	KeepRAM bool
 	Limit   time.Duration // of wall time; 20 minutes: a busy machine is slow
+	// OnStart is given the machine, to do things to it while it runs.
+	OnStart func(*vm.Machine)
 	// OnEvent sees the guest's events and OnLine the console, as they come, in
 	// different goroutines.
 	OnEvent func(script.Event)
@@ -166,6 +170,9 @@ func (s *Scenario) Run(ctx context.Context) (*Outcome, error) {
 	m, err := vm.Start(ctx, *config)
 	if err != nil {
 		return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
+	}
+	if s.OnStart != nil {
+		s.OnStart(m)
 	}
 	o.Exit, err = m.Wait()
 	for _, f := range append([]string{"initramfs", "next-initrd"}, firmwareFiles...) {
@@ -285,6 +292,9 @@ func (s *Scenario) config(ctx context.Context, o *Outcome) (*vm.Config, error) {
 		}
 		c.Disks = []vm.Disk{{Path: o.Disk, Serial: DiskSerial, ReadOnly: s.Disk.ReadOnly}}
 		play.Mounts = []script.Mount{{Serial: DiskSerial, Target: CrashDir, Type: s.Disk.filesystem(), ReadOnly: s.Disk.ReadOnly}}
+	}
+	if s.Stuck != nil {
+		c.Extra = append(slices.Clone(c.Extra), s.Stuck.args()...)
 	}
 	if s.Stock != nil {
 		if err := s.stock(o, root, guest, play); err != nil {

@@ -23,6 +23,7 @@ type Machine struct {
 	config  Config
 	console *console
 	cmd     *exec.Cmd
+	keys    io.WriteCloser // what is typed on the console
 	stderr  *bytes.Buffer
 	sockets string
 	qmp     *monitor
@@ -101,6 +102,9 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 	m.cmd.SysProcAttr = sys.DieWithParent()
 	m.cmd.Stderr = m.stderr
 	out, err := m.cmd.StdoutPipe()
+	if err == nil {
+		m.keys, err = m.cmd.StdinPipe()
+	}
 	if err == nil {
 		err = m.cmd.Start()
 	}
@@ -187,6 +191,18 @@ func (m *Machine) Kill() { m.cancel(ErrKilled) }
 // (docs/interop/qemu-qmp-ref of QEMU), and returns what it returned.
 func (m *Machine) Command(ctx context.Context, command string, arguments any) (json.RawMessage, error) {
 	return m.qmp.command(ctx, command, arguments)
+}
+
+// Type types text on the serial console.
+func (m *Machine) Type(text string) error {
+	_, err := io.WriteString(m.keys, text)
+	return err
+}
+
+// Break sends a break over the serial console, which Linux takes for the key SysRq.
+func (m *Machine) Break(ctx context.Context) error {
+	_, err := m.Command(ctx, "chardev-send-break", map[string]string{"id": "console"})
+	return err
 }
 
 // DeviceTree returns the device tree that QEMU would make for the machine, in

@@ -57,6 +57,9 @@ func fakeMachine(guest string, args []string) int {
 				fmt.Fprintln(qmp, `{"event":"RESUME"}`)
 				fmt.Fprintln(qmp, `{"return":{"status":"running"}}`)
 				replies <- true
+			case "chardev-send-break":
+				fmt.Fprintln(qmp, `{"return":{}}`)
+				replies <- true
 			case "human-monitor-command":
 				fmt.Fprintln(qmp, `{"return":"CPU#0\r\n pc 0000000080000000"}`)
 			default:
@@ -72,6 +75,11 @@ func fakeMachine(guest string, args []string) int {
 		fmt.Println("up")
 		<-replies
 		fmt.Println("asked")
+	case "keys":
+		<-replies
+		var typed [5]byte
+		io.ReadFull(os.Stdin, typed[:])
+		fmt.Printf("break, then %s\n", typed[:])
 	case "hang":
 		fmt.Println("up")
 		<-gone // as long as somebody is there
@@ -151,6 +159,16 @@ func TestCommand(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := m.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	m := start(t, "keys", Config{})
+	if err := errors.Join(m.Break(t.Context()), m.Type("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Expect(t.Context(), regexp.MustCompile("^break, then hello$"), 0); err != nil {
 		t.Error(err)
 	}
 }

@@ -411,3 +411,29 @@ func (t Type) Entries() ([]Entry, error) {
 	}
 	return all, nil
 }
+
+// Len is how many members, enumerators or parameters the type has.
+func (t Type) Len() int { return int(t.head.Vlen) }
+
+// Names yields the names, that begin with a prefix, of the spec's own types of some
+// kinds.
+func (s *Spec) Names(prefix string, kinds []Kind, yield func(name string)) {
+	for _, off := range s.offsets {
+		h, err := Decode(s.head.Order, s.types[off:])
+		if err != nil || !in(h.Kind, kinds) || !s.starts(h.Name, prefix) {
+			continue
+		}
+		if name, err := s.name(h.Name); err == nil && name != "" {
+			yield(name)
+		}
+	}
+}
+
+// starts tells whether the string at an offset begins with prefix.
+func (s *Spec) starts(off uint32, prefix string) bool {
+	if off < s.firstStr && s.base != nil {
+		return s.base.starts(off, prefix)
+	}
+	off -= s.firstStr
+	return uint64(off)+uint64(len(prefix)) <= uint64(len(s.strings)) && string(s.strings[off:][:len(prefix)]) == prefix
+}

@@ -9,9 +9,9 @@ import (
 	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
-// Data is the virtual address of 512 KiB of the kernel's image that the machine
+// Spare is the virtual address of 512 KiB of the kernel's image that the machine
 // itself does not use, for a test to put structs into. They are zero.
-const Data = imageVirt + uint64(dataPhys-imagePhys)
+const Spare = imageVirt + uint64(dataPhys-imagePhys)
 
 const (
 	dataPhys    = imagePhys + 0x100000

@@ -14,18 +14,18 @@ import (
 
 // Where things are in the image of the test's kernel.
 const (
-	numbers  = kerneltest.Data             // variables of 8 bytes
-	nodeStat = kerneltest.Data + 0x1000    // vm_node_stat
-	offsets  = kerneltest.Data + 0x2000    // __per_cpu_offset
-	possible = kerneltest.Data + 0x2800    // __cpu_possible_mask
-	parts    = kerneltest.Data + 0x3000    // of CPU 0; those of CPU 1 are cpuSize further
+	numbers  = kerneltest.Spare            // variables of 8 bytes
+	nodeStat = kerneltest.Spare + 0x1000   // vm_node_stat
+	offsets  = kerneltest.Spare + 0x2000   // __per_cpu_offset
+	possible = kerneltest.Spare + 0x2800   // __cpu_possible_mask
+	parts    = kerneltest.Spare + 0x3000   // of CPU 0; those of CPU 1 are cpuSize further
 	cpuSize  = 0x1000                      // from one CPU to the next
-	pools    = kerneltest.Data + 0x6000    // hstates
-	super    = kerneltest.Data + 0x7000    // of block devices
-	inodes   = kerneltest.Data + 0x8000    // 0x200 each
-	caches   = kerneltest.Data + 0x10000   // 0x200 each, with their nodes
-	heads    = kerneltest.Data + 0x5000    // slab_caches
-	zoneName = kerneltest.Data + 0x5800    //
+	pools    = kerneltest.Spare + 0x6000   // hstates
+	super    = kerneltest.Spare + 0x7000   // of block devices
+	inodes   = kerneltest.Spare + 0x8000   // 0x200 each
+	caches   = kerneltest.Spare + 0x10000  // 0x200 each, with their nodes
+	heads    = kerneltest.Spare + 0x5000   // slab_caches
+	zoneName = kerneltest.Spare + 0x5800   //
 	pgdat    = 0xffffffff80000000 + 0x2000 // of package kerneltest
 	zone     = pgdat                       // its first zone
 	page     = 4096

@@ -71,7 +71,7 @@ func Full(tasks, lines, cpus int) *report.Report {
 	r := &report.Report{
 		Warnings: []string{"the panic room's /init is not as it was loaded " + Hostile},
 		Kernel: report.Kernel{Release: "6.12.117+deb13-riscv64", Version: "#1 SMP Debian 6.12.117-1 (2026-11-12)", BuildID: "0123456789abcdef0123456789abcdef01234567",
-			Arch: "riscv64", Paging: "sv57", Taint: "Tainted: G D W OE", Command: "root=/dev/vda1 ro console=ttyS0,115200 crashkernel=192M quiet " + Hostile},
+			Arch: "riscv64", Paging: "sv57", Taint: "Tainted: G W OE", Command: "root=/dev/vda1 ro console=ttyS0,115200 crashkernel=192M quiet " + Hostile},
 		Machine: report.Machine{Hardware: "riscv-virtio,qemu (DT)", Hostname: "board7", CPUs: cpus},
 		Crash: report.Crash{Kind: report.KindOops, Reason: "Fatal exception", Cause: "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000018",
 			Time: &at, Uptime: 305.123456, Task: &report.Task{Comm: "dd" + Hostile, PID: 4711, UID: &uid, CPU: 1}, Where: "disk_read+0x78/0x1a4 [gadget]"},
@@ -79,6 +79,9 @@ func Full(tasks, lines, cpus int) *report.Report {
 		Fault:     &report.Fault{PC: interrupted.PC, Address: 0x18, Meaning: "read through a null pointer, at offset 0x18"},
 		Load:      &sched.Load{Uptime: 305123456789, Averages: [3]float64{3.5, 1.25, 0.5}, Tasks: tasks, States: map[string]int{"R": 3, "D": 34, "S": tasks - 40, "I": 3}},
 		Missing:   []string{"names of functions: kallsyms: page left out of the dump", "slab caches: " + Hostile},
+	}
+	for _, t := range kernel.Taints(1<<7 | 1<<9 | 1<<12 | 1<<13 | 1<<40) {
+		r.Kernel.Taints = append(r.Kernel.Taints, report.Taint{Letter: string(t.Letter), Meaning: t.Meaning})
 	}
 	for i, bytes := range []string{"411106e4", "22e0", "0008", "aa84", "8c610cc1", "83a78601", "1307f5ff", "639ce700", "8280"} {
 		words := []string{"addi sp,sp,-16", "sd s0,0(sp)", "addi s0,sp,16", "mv s1,a0", "ld a1,0(a1)", "lw a5,24(a1)", "addi a4,a0,-1", "bne a4,a4,0xffffffff02345698", "ret"}[i]
@@ -136,7 +139,7 @@ func Full(tasks, lines, cpus int) *report.Report {
 		}
 		switch i {
 		case 0:
-			t.Comm, t.PPID = "systemd", 0
+			t.Comm, t.PPID, t.Kernel, t.State, t.RSS, t.Size = "systemd", 0, false, "S", 11<<20, 160<<20
 		case 77:
 			t.Comm = Hostile
 		case 102, 103:
@@ -164,13 +167,13 @@ func Full(tasks, lines, cpus int) *report.Report {
 	}
 	r.Chains = []lock.Chain{
 		{Tasks: []sched.Ref{ref(301, "rm"), holder}, Locks: []kernel.VirtAddr{0xff60000003a1c0d8}},
-		{Tasks: []sched.Ref{ref(12, Hostile), ref(13, "b")}, Locks: []kernel.VirtAddr{0xffffffff81db0000, 0xff60000003a1c0d8}, Deadlock: true},
+		{Tasks: []sched.Ref{ref(12, Hostile), ref(13, "b"), ref(12, Hostile)}, Locks: []kernel.VirtAddr{0xffffffff81db0000, 0xff60000003a1c0d8}, Deadlock: true},
 	}
 
 	const gib = 1 << 30
 	r.Memory = &mm.Summary{Total: 16 * gib, Free: gib, Available: 2 * gib, Buffers: 64 << 20, Cached: 3 * gib, Anon: 8 * gib, Mapped: gib, Shmem: gib / 2,
 		Dirty: 300 << 20, Writeback: 12 << 20, SlabReclaimable: gib, SlabUnreclaimable: 700 << 20, KernelStacks: 40 << 20, PageTables: 60 << 20, Vmalloc: 90 << 20,
-		PerCPU: 12 << 20, SwapTotal: 2 * gib, SwapFree: gib, Committed: 11 * gib, CommitLimit: 10 * gib,
+		PerCPU: 12 << 20, SwapTotal: 2 * gib, SwapFree: gib, Committed: 11 * gib, CommitLimit: 10 * gib, AnonHuge: 2 * gib, Other: 1100 << 20,
 		Huge:    []mm.HugePages{{Size: 2 << 20, Total: 512, Free: 500}},
 		Zones:   []mm.Zone{{Name: "DMA32", Present: 2 * gib, Managed: 2*gib - 99<<20, Free: 5 << 20, Min: 12 << 20, Low: 15 << 20, High: 18 << 20, Orders: []uint64{100, 50, 20, 5, 1, 0, 0, 0, 0, 0, 0}}, {Name: "Normal", Present: 14 * gib, Managed: 14*gib - 99<<20, Free: gib - 5<<20, Min: 50 << 20, Low: 60 << 20, High: 70 << 20, Orders: []uint64{9, 8, 7, 6, 5, 4, 3, 2, 1, 1, 200}}},
 		Missing: []string{"huge pages of 1 GiB: " + Hostile},
@@ -180,7 +183,7 @@ func Full(tasks, lines, cpus int) *report.Report {
 	}
 	r.Disks = []block.Disk{
 		{Addr: 0xff60000001500000, Name: "vda", Bytes: 40 * gib, InFlight: []block.Request{{Addr: 0xff60000001600000, Op: "write", Sector: 83886080, Bytes: 512 << 10, Age: 121e9}, {Addr: 0xff60000001600400, Op: "flush", Age: 119e9}, {Addr: 0xff60000001600800, Op: Hostile, Sector: 8, Bytes: 4096}}},
-		{Addr: 0xff60000001510000, Name: "vdb", Bytes: 4 * gib},
+		{Addr: 0xff60000001510000, Name: "vdb", Bytes: 4 * gib, Queued: []block.Request{{Addr: 0xff60000001600c00, Op: "read", Sector: 4096, Bytes: 64 << 10, Age: 2e9}}},
 	}
 	r.Mounts = []fs.Mount{
 		{Addr: 0xff60000001700000, Device: "/dev/vda1", Point: "/", Type: "ext4", Flags: []string{"rw", "relatime"}},

@@ -64,7 +64,9 @@ type Step struct {
 	Network *Network `json:"network,omitempty"`
 	Map     *Map     `json:"map,omitempty"`
 	Mirror  *Mirror  `json:"mirror,omitempty"`
+	Stick   *Stick   `json:"stick,omitempty"`
 	Freeze  *Freeze  `json:"freeze,omitempty"`
+	Exit    *Exit    `json:"exit,omitempty"`
 }
 
 // Run runs a program and sends its output.
@@ -150,6 +152,31 @@ type Mirror struct {
 	Target  string   `json:"target"`
 	Type    string   `json:"type"`
 }
+
+// Stick writes to a disk that does not answer writes, all at once, and goes on
+// when they are on their way.
+type Stick struct {
+	Serial string `json:"serial"`
+	// Bytes are the sizes of the writes, of which the n-th goes to MiB n+1 of the
+	// disk.
+	Bytes []int `json:"bytes"`
+	// Taken is how many of them the disk takes, without an answer.
+	Taken int `json:"taken"`
+}
+
+// Exit ends the first process, which no kernel survives.
+type Exit struct {
+	Code int `json:"code"`
+}
+
+// Culprit is the argument with which the guest's program does harm, as a process of
+// its own: what harm is the next argument, one of these.
+const (
+	Culprit = "culprit"
+
+	HarmWrite = "write" // to the file that the next argument names, what the one after it says
+	HarmWait  = "wait"  // does none, for ever
+)
 
 // Freeze stops a filesystem as snapshots of volumes do, and starts processes that
 // write to it nonetheless: until the end they wait where nothing interrupts them,
