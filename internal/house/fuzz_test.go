@@ -46,6 +46,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"sections of memory", "kernel", `^MemMap$`, `^FuzzSections$`},
 	{"struct pages", "kernel", `^PageLayout$`, `^FuzzPageDecode$`},
 	{"the list of modules", "kernel", `^Module$`, `^FuzzModules$`},
+	{"locks", "kernel/lock", `^Find$`, `^FuzzFind$`},
 	{"trees of the kernel", "kernel", `^MapleEntry$`, `^FuzzTrees$`},
 	{"tasks and run queues", "kernel/sched", `^Tasks$`, `^FuzzSched$`},
 	{"mounts and paths", "kernel/fs", `^Mounts$`, `^FuzzMounts$`},
