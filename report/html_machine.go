@@ -128,9 +128,10 @@ func (p *page) memoryNumbers(m *mm.Summary) {
 
 // disks writes the disks and the requests that they had not answered.
 func (p *page) disks(r *Report) {
-	p.table("table-disks", "sort", column{"Disk", false}, column{"Size", true}, column{"Requests under way", true})
+	p.table("table-disks", "sort", column{"Disk", false}, column{"Size", true}, column{"Requests under way", true}, column{"Not given to it yet", true})
 	for _, d := range r.Disks {
-		p.raw("<tr>").code(d.Name).number(d.Bytes, ui.Bytes(d.Bytes)).number(uint64(len(d.InFlight)), fmt.Sprint(len(d.InFlight))).raw("</tr>\n")
+		p.raw("<tr>").code(d.Name).number(d.Bytes, ui.Bytes(d.Bytes)).number(uint64(len(d.InFlight)), fmt.Sprint(len(d.InFlight))).
+			number(uint64(len(d.Queued)), fmt.Sprint(len(d.Queued))).raw("</tr>\n")
 	}
 	p.endTable()
 	if r.requests() == 0 {

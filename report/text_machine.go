@@ -81,23 +81,23 @@ func zoneShort(z mm.Zone) string {
 	return fmt.Sprintf("%s of node %d: %s free, %s", printable(z.Name), z.Node, ui.Bytes(z.Free), below)
 }
 
-// writeIO writes which requests the disks had not answered.
+// writeIO writes which requests the disks had not answered, and how many waited
+// for that they do.
 func (r *Report) writeIO(t *text) {
-	disks, requests := 0, 0
+	disks := 0
 	for i := range r.Disks {
-		if n := len(r.Disks[i].InFlight); n > 0 {
+		if len(r.Disks[i].InFlight)+len(r.Disks[i].Queued) > 0 {
 			disks++
-			requests += n
 		}
 	}
-	if requests == 0 {
+	if disks == 0 {
 		return
 	}
-	t.heading(fmt.Sprintf("I/O under way (%s)", count(requests, "request")))
+	t.heading(fmt.Sprintf("I/O under way (%s)", count(r.requests(), "request")))
 	shown := 0
 	for i := range r.Disks {
 		d := &r.Disks[i]
-		if len(d.InFlight) == 0 {
+		if len(d.InFlight)+len(d.Queued) == 0 {
 			continue
 		}
 		if shown++; shown > textDisks {
@@ -115,6 +115,13 @@ func (r *Report) writeIO(t *text) {
 			}
 			if q.Age > 0 {
 				s += ", for " + since(q.Age)
+			}
+			t.wrap("  ", "    ", s)
+		}
+		if n := len(d.Queued); n > 0 {
+			s := fmt.Sprintf("%s: %s not given to it yet", printable(d.Name), count(n, "request"))
+			if age := d.Queued[0].Age; age > 0 {
+				s += ", for " + since(age) + " at most"
 			}
 			t.wrap("  ", "    ", s)
 		}

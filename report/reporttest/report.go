@@ -183,7 +183,7 @@ func Full(tasks, lines, cpus int) *report.Report {
 	}
 	r.Disks = []block.Disk{
 		{Addr: 0xff60000001500000, Name: "vda", Bytes: 40 * gib, InFlight: []block.Request{{Addr: 0xff60000001600000, Op: "write", Sector: 83886080, Bytes: 512 << 10, Age: 121e9}, {Addr: 0xff60000001600400, Op: "flush", Age: 119e9}, {Addr: 0xff60000001600800, Op: Hostile, Sector: 8, Bytes: 4096}}},
-		{Addr: 0xff60000001510000, Name: "vdb", Bytes: 4 * gib},
+		{Addr: 0xff60000001510000, Name: "vdb", Bytes: 4 * gib, Queued: []block.Request{{Addr: 0xff60000001600c00, Op: "read", Sector: 16, Bytes: 64 << 10, Age: 3e9}}},
 	}
 	r.Mounts = []fs.Mount{
 		{Addr: 0xff60000001700000, Device: "/dev/vda1", Point: "/", Type: "ext4", Flags: []string{"rw", "relatime"}},
