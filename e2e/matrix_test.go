@@ -64,13 +64,26 @@ func TestMatrix(t *testing.T) {
 
 func (c cell) test(t *testing.T) {
 	k := kernel(t, c.suite)
-	o := run(t, &lab.Scenario{
+	m := &lab.Scenario{
 		Name:   fmt.Sprintf("matrix-%s-sv%d-%dharts-cpu%d", c.suite, c.sv, c.cpus, c.cpu),
 		Kernel: k, SV: c.sv, CPUs: c.cpus, MemMiB: 1024, Crashkernel: "144M",
 		Disk: &lab.Disk{SizeMiB: 2048}, Programs: []string{panicRoom(t, k)},
-		Steps: []script.Step{lab.Burden(), loadStep("--test-raw"), crashStep(c.cpu)},
-	})
+		Steps: []script.Step{lab.Burden(), loadStep("--test-raw")},
+	}
+	busy := c.cpus == 4
+	if busy {
+		stuck := lab.StuckDisk{Depth: 4}
+		if c.sv == 57 {
+			stuck = lab.StuckDisk{Queues: 4}
+		}
+		inAndOut(m, stuck)
+	}
+	m.Steps = append(m.Steps, crashStep(c.cpu))
+	o := run(t, m)
 	s := mustCrash(t, o, c.cpu)
+	if busy {
+		t.Run("in flight", func(t *testing.T) { seesInAndOut(t, o, s.file("vmcore")) })
+	}
 	// makedumpfile takes a minute under emulation: one paging mode of each
 	// kernel is enough to know what it makes of our dumps, for it and we have
 	// the modes in one table. In full it judges each mode once.

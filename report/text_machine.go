@@ -83,21 +83,20 @@ func zoneShort(z mm.Zone) string {
 
 // writeIO writes which requests the disks had not answered.
 func (r *Report) writeIO(t *text) {
-	disks, requests := 0, 0
+	disks := 0
 	for i := range r.Disks {
-		if n := len(r.Disks[i].InFlight); n > 0 {
+		if len(r.Disks[i].InFlight)+len(r.Disks[i].Queued) > 0 {
 			disks++
-			requests += n
 		}
 	}
-	if requests == 0 {
+	if disks == 0 {
 		return
 	}
-	t.heading(fmt.Sprintf("I/O under way (%s)", count(requests, "request")))
+	t.heading(fmt.Sprintf("I/O under way (%s)", count(r.requests(), "request")))
 	shown := 0
 	for i := range r.Disks {
 		d := &r.Disks[i]
-		if len(d.InFlight) == 0 {
+		if len(d.InFlight)+len(d.Queued) == 0 {
 			continue
 		}
 		if shown++; shown > textDisks {
@@ -117,6 +116,9 @@ func (r *Report) writeIO(t *text) {
 				s += ", for " + since(q.Age)
 			}
 			t.wrap("  ", "    ", s)
+		}
+		if n := len(d.Queued); n > 0 {
+			t.wrap("  ", "    ", fmt.Sprintf("%s: %s more for the driver to begin", printable(d.Name), count(n, "request")))
 		}
 	}
 }

@@ -151,6 +151,8 @@ func (g *guest) step(i int, s script.Step) script.Event {
 		err = freeze(s.Freeze)
 	case s.Network != nil:
 		err = connect(s.Network)
+	case s.Stick != nil:
+		err = stick(s.Stick)
 	case s.Exit != nil:
 		os.Exit(s.Exit.Code)
 	case s.Unmount != nil:

@@ -52,6 +52,8 @@ type Scenario struct {
 
 	// Disk is mounted at /var/crash in the guest; nil is no disk.
 	Disk *Disk
+	// Stuck is one more disk, which does not answer; nil is none.
+	Stuck *StuckDisk
 	// Programs go to /usr/bin of the guest: paths on this machine. PanicRoom
 	// builds the one under test.
 	Programs []string
@@ -290,6 +292,9 @@ func (s *Scenario) config(ctx context.Context, o *Outcome) (*vm.Config, error) {
 		}
 		c.Disks = []vm.Disk{{Path: o.Disk, Serial: DiskSerial, ReadOnly: s.Disk.ReadOnly}}
 		play.Mounts = []script.Mount{{Serial: DiskSerial, Target: CrashDir, Type: s.Disk.filesystem(), ReadOnly: s.Disk.ReadOnly}}
+	}
+	if s.Stuck != nil {
+		c.Extra = append(slices.Clone(c.Extra), s.Stuck.args()...)
 	}
 	if s.Stock != nil {
 		if err := s.stock(o, root, guest, play); err != nil {

@@ -23,6 +23,12 @@ func Munmap(b []byte) error {
 	return os.NewSyscallError("munmap", unix.Munmap(b))
 }
 
+// OpenDirect opens a file or device for writing past the page cache: what is
+// written must be aligned, in memory too.
+func OpenDirect(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDWR|unix.O_DIRECT, 0)
+}
+
 // MountFlags are the flags of mount(2) that the project uses.
 type MountFlags uintptr
 

@@ -25,6 +25,7 @@ func KexecLoad(uint64, []KexecSegment, uint64) error     { return ErrNotSupporte
 func KexecFileLoad(_, _ *os.File, _ string, _ int) error { return ErrNotSupportedOnOS }
 func Memfd(string, int) (*os.File, []byte, error)        { return nil, nil, ErrNotSupportedOnOS }
 func MmapRead(*os.File, int64, int) ([]byte, error)      { return nil, ErrNotSupportedOnOS }
+func OpenDirect(string) (*os.File, error)                { return nil, ErrNotSupportedOnOS }
 func Munmap([]byte) error                                { return ErrNotSupportedOnOS }
 func Mount(_, _, _ string, _ MountFlags, _ string) error { return ErrNotSupportedOnOS }
 func Unmount(string) error                               { return ErrNotSupportedOnOS }

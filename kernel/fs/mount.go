@@ -113,7 +113,7 @@ func (r *mountReader) mounts(task kernel.VirtAddr) ([]Mount, error) {
 }
 
 // inNamespace is the mounts of a namespace: a tree since 6.8, which is in the
-// order of their making, a list before.
+// order of their making; a list before, when mnt_namespace.mounts was their number.
 func (r *mountReader) inNamespace(ns kernel.VirtAddr) (iter.Seq2[kernel.VirtAddr, error], error) {
 	at := func(member string) kernel.VirtAddr { return ns + kernel.VirtAddr(r.namespace.Offset(member)) }
 	switch {

@@ -64,6 +64,7 @@ type Step struct {
 	Network *Network `json:"network,omitempty"`
 	Map     *Map     `json:"map,omitempty"`
 	Mirror  *Mirror  `json:"mirror,omitempty"`
+	Stick   *Stick   `json:"stick,omitempty"`
 	Freeze  *Freeze  `json:"freeze,omitempty"`
 	Exit    *Exit    `json:"exit,omitempty"`
 }
@@ -150,6 +151,17 @@ type Mirror struct {
 	Serials []string `json:"serials"`
 	Target  string   `json:"target"`
 	Type    string   `json:"type"`
+}
+
+// Stick writes to a disk that does not answer writes, all at once, and goes on
+// when they are on their way.
+type Stick struct {
+	Serial string `json:"serial"`
+	// Bytes are the sizes of the writes, of which the n-th goes to MiB n+1 of the
+	// disk.
+	Bytes []int `json:"bytes"`
+	// Taken is how many of them the disk takes, without an answer.
+	Taken int `json:"taken"`
 }
 
 // Exit ends the first process, which no kernel survives.

@@ -121,7 +121,7 @@ func (s *settings) run(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	fmt.Printf("%s, seed %d: %d damaged dumps; %d could be asked, %d of them answered otherwise than the whole one; slowest %v (dump %d), most memory %d MB, %v in all\n",
+	fmt.Printf("%s, seed %d: %d damaged dumps; %d could be asked, %d of them answered otherwise than the whole one; slowest %v of CPU time (dump %d), most memory %d MB, %v in all\n",
 		s.dump, s.seed, all.Runs, all.Opened, all.Different, all.Slowest.Round(time.Millisecond), all.SlowRun, all.Memory/1e6,
 		time.Since(start).Round(time.Second))
 	if err := errors.Join(errs...); err != nil {
@@ -169,7 +169,7 @@ func (s *settings) child1(ctx context.Context) (*mutate.Result, error) {
 		return nil, err
 	}
 	// A process that does not even look at its clock is ended from here.
-	patience := 3*s.limit + time.Minute
+	patience := 20*s.limit + time.Minute
 	watch := time.AfterFunc(patience, cancel)
 	defer watch.Stop()
 	begun := -1
