@@ -137,6 +137,9 @@ var edges = []struct{ from, to, because string }{
 	{"inspect", "kernel/stack", "who called whom"},
 	{"inspect", "kernel/sched", "tasks, run queues"},
 	{"inspect", "kernel/mm", "what memory was used for"},
+	{"inspect", "kernel/fs", "mounts"},
+	{"inspect", "kernel/block", "disks and requests under way"},
+	{"inspect", "kernel/net", "network interfaces"},
 	{"inspect", "report", "tables; what happened"},
 	{"inspect", "internal/ui", "the verb that was meant; errors with hints"},
 
