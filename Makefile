@@ -27,7 +27,7 @@ N ?= 50
 # Of the damage of make mutate.
 SEED ?= 1
 
-.PHONY: help demo test test-full unit e2e system soak peers kernels lint fuzz compare verify-with-crash bench mutate measure build deb rpm deb-lint deps clean
+.PHONY: help demo test test-full unit e2e page system soak peers kernels lint fuzz compare verify-with-crash bench mutate measure build deb rpm deb-lint deps clean
 
 help: ## print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -63,9 +63,14 @@ soak: deps ## N crashes in a row on one machine, without a person (50 take an ho
 	@scripts/prerequisites system
 	PANICROOM_SYSTEM=1 N=$(N) $(E2E) -timeout 0 -v -run 'TestSoak$$' ./e2e/
 
-# What compresses kernels, and unpacks what we compress; and shells.
+# What compresses kernels, and unpacks what we compress; shells; a browser.
 peers: deps
 	@scripts/prerequisites forms
+	@scripts/prerequisites page
+
+page: ## look at the HTML report in a browser, on a desk, a phone and paper: pictures in out/e2e/page
+	@scripts/prerequisites page
+	$(E2E) ./e2e/page
 
 kernels: deps ## build two kernels that Debian does not have, from its source (an hour; cached)
 	@scripts/prerequisites kernels

@@ -6,8 +6,8 @@
 //
 // runs one. What a run leaves is below out/e2e (OUT moves it): the console,
 // the guest's events, and after a failure its disk. Packages below: lab makes
-// the machines, guest is what runs in them, demo, compare, bench and
-// measure are for people.
+// the machines, guest is what runs in them, page looks at HTML reports in a browser,
+// demo, compare, bench and measure are for people.
 //
 //   - TestLab: the machines themselves.
 //   - TestMatrix: kernel (a suite of Debian), paging mode, harts, and the one
@@ -17,6 +17,8 @@
 //     full runs of both at four. In full runs only, makedumpfile's choice of pages is compared with
 //     ours at each level, and crash opens dumps: it needs each kernel's debug data,
 //     of which the package has 1 GB, and 100 seconds of CPU time to start.
+//   - TestKinds: machines crash in every way there is, and the report says which. In
+//     full runs the kernels of make kernels do it with LKDTM.
 //   - TestImages: each kernel's image in every form is the same memory.
 //   - TestBuilt: the kernels of make kernels, relocatable and moved; in full
 //     runs only.

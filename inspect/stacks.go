@@ -17,6 +17,7 @@ type Stacks struct {
 	CPUs    bool     // what ran on each CPU
 	Blocked bool     // tasks in uninterruptible sleep
 	All     bool     // all tasks
+	Of      *Tasks   // those of an answer; nil is none of this
 }
 
 // StackList are stacks.
@@ -37,10 +38,12 @@ func (q Stacks) Ask(s *Session) (Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &asking{s: s, u: u}
+	a := &asking{s: s, u: u, list: StackList{Stacks: []TaskStack{}}}
 	switch {
 	case len(q.Words) > 0:
 		a.tasks(Tasks{Words: q.Words})
+	case q.Of != nil:
+		a.tasks(*q.Of)
 	case q.All:
 		a.tasks(Tasks{})
 	case q.Blocked:
@@ -143,6 +146,10 @@ func (a *asking) tasks(q Tasks) {
 
 // Write writes one stack after the other.
 func (l *StackList) Write(w io.Writer, width int) error {
+	if len(l.Stacks) == 0 {
+		_, err := fmt.Fprintln(w, "no such task")
+		return err
+	}
 	for i, s := range l.Stacks {
 		if i > 0 {
 			fmt.Fprintln(w)
@@ -155,7 +162,7 @@ func (l *StackList) Write(w io.Writer, width int) error {
 		case s.CPU != nil:
 			fmt.Fprintf(w, "CPU %d\n", *s.CPU)
 		}
-		if err := report.WriteStack(w, width, &s.Stack); err != nil {
+		if err := report.WriteStack(w, width, &s.Stack, len(l.Stacks) == 1); err != nil {
 			return err
 		}
 	}

@@ -51,10 +51,12 @@ type kallsyms struct {
 	markers                  []uint32
 	starts                   []VirtAddr
 	lastNames, lastAddresses *window
+	markErr                  error // why they cannot be had
 
 	// What earlier questions came to; guarded by Kernel.symbolsMu.
-	asked map[string]bool
-	found map[string]VirtAddr
+	asked  map[string]bool
+	found  map[string]VirtAddr
+	broken error // where a pass ended early
 }
 
 // kallsymsEncoding is how addresses are stored.
@@ -405,14 +407,20 @@ func (k *Kernel) Lookup(names ...string) (map[string]VirtAddr, error) {
 		return found, err
 	}
 	wanted := make(map[string]bool, len(names))
+	absent := false
 	for _, n := range names {
 		if addr, known, exists := s.remembered(n); !known {
 			wanted[n] = true
 		} else if exists {
 			found[n] = addr
+		} else {
+			absent = true
 		}
 	}
 	if len(wanted) == 0 {
+		if absent {
+			return found, s.damage()
+		}
 		return found, nil
 	}
 	for n := range strings.FieldsSeq(wellKnown) {
@@ -446,10 +454,18 @@ func (k *Kernel) Lookup(names ...string) (map[string]VirtAddr, error) {
 		}
 	}
 	if err != nil {
-		return found, fmt.Errorf("kallsyms: %w", err)
+		err = fmt.Errorf("kallsyms: %w", err)
 	}
-	s.remember(wanted, all)
-	return found, nil
+	s.remember(wanted, all, err)
+	return found, err
+}
+
+// damage is why an earlier pass over the table came to no end. Another one would
+// end in the same place, after as long a time.
+func (s *kallsyms) damage() error {
+	s.k.symbolsMu.Lock()
+	defer s.k.symbolsMu.Unlock()
+	return s.broken
 }
 
 // remembered is what an earlier pass found about a name: known is whether one
@@ -462,9 +478,12 @@ func (s *kallsyms) remembered(name string) (addr VirtAddr, known, exists bool) {
 	return addr, known, exists
 }
 
-func (s *kallsyms) remember(asked map[string]bool, found map[string]VirtAddr) {
+func (s *kallsyms) remember(asked map[string]bool, found map[string]VirtAddr, broken error) {
 	s.k.symbolsMu.Lock()
 	defer s.k.symbolsMu.Unlock()
+	if broken != nil {
+		s.broken = broken
+	}
 	if s.asked == nil {
 		s.asked, s.found = make(map[string]bool), make(map[string]VirtAddr)
 	}
@@ -536,8 +555,12 @@ func (k *Kernel) coreSymbolAt(va VirtAddr) (Symbol, error) {
 }
 
 func (s *kallsyms) symbolAt(va VirtAddr) (Symbol, error) {
-	if err := s.mark(); err != nil {
-		return Symbol{}, err
+	// Where names are damaged they are so for the next question, too.
+	if s.markErr == nil {
+		s.markErr = s.mark()
+	}
+	if s.markErr != nil {
+		return Symbol{}, s.markErr
 	}
 	var failed error
 	address := func(i uint64) VirtAddr {

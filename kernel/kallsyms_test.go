@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -291,5 +292,39 @@ func BenchmarkSymbolAt(b *testing.B) {
 		if _, _, err := k.SymbolAt(testImage + 0x3000 + 0x10*i); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A table that is damaged in the middle is not gone through for each question.
+func TestDamagedTableIsReadOnce(t *testing.T) {
+	m := newMachine("sv48")
+	putSymbols(m, kallsymsBaseRelative, testSymbols())
+	// The length of a name becomes more than any has.
+	m.put(symsNames+3000, bytes.Repeat([]byte{0xff}, 64))
+	c := &counted{machine: m}
+	k := m.kernel(t)
+	k.mem = c
+	if syms, err := k.Lookup("_stext", "init_task"); len(syms) != 1 || !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("%v, %v", syms, err)
+	}
+	before := c.reads.Load()
+	if syms, err := k.Lookup("init_task", "_stext", "modules"); len(syms) != 1 || !errors.Is(err, ErrCorrupt) {
+		t.Errorf("again: %v, %v", syms, err)
+	}
+	if syms, err := k.Lookup("_stext"); len(syms) != 1 || err != nil {
+		t.Errorf("what was found: %v, %v", syms, err)
+	}
+	if n := c.reads.Load() - before; n != 0 {
+		t.Errorf("%d reads to learn the same again", n)
+	}
+	if _, err := k.coreSymbolAt(testImage + 0x4000); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("symbol at an address: %v", err)
+	}
+	before = c.reads.Load()
+	if _, err := k.coreSymbolAt(testImage + 0x4004); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("symbol at another address: %v", err)
+	}
+	if n := c.reads.Load() - before; n != 0 {
+		t.Errorf("%d reads to learn the same again", n)
 	}
 }

@@ -108,7 +108,7 @@ func (r *Report) sections() []section {
 func (r *Report) requests() int {
 	n := 0
 	for i := range r.Disks {
-		n += len(r.Disks[i].InFlight)
+		n += len(r.Disks[i].InFlight) + len(r.Disks[i].Queued)
 	}
 	return n
 }
@@ -213,6 +213,9 @@ func (p *page) number(value uint64, s string) *page {
 // answer writes what is to be known first.
 func (p *page) answer(r *Report) {
 	p.raw("<header>\n<p class=\"kind\"><span class=\"k\">").text(kindWords(r.Crash.Kind)).raw("</span>")
+	if r.Crash.Class != "" {
+		p.text(string(r.Crash.Class)).raw(" &middot; ")
+	}
 	if r.Machine.Hostname != "" {
 		p.raw(" ").element("b", "", r.Machine.Hostname)
 	}
@@ -221,11 +224,13 @@ func (p *page) answer(r *Report) {
 	for _, w := range r.Warnings {
 		p.element("p", "warning", w).raw("\n")
 	}
-	if r.Fault != nil && r.Fault.Meaning != "" {
-		p.element("p", "meaning", r.Fault.Meaning).raw("\n")
+	if m := r.meaning(); m != "" {
+		p.element("p", "meaning", m).raw("\n")
 	}
 	p.raw("<dl>\n")
 	p.fact("At", r.Crash.Where, true)
+	p.fact("Source", r.Crash.Source, true)
+	p.fact("Stuck", r.stuck(), false)
 	p.fact("Task", r.who(), false)
 	p.fact("Crashed", r.when(), false)
 	if s := r.Signature; s != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/panicroom-kdump/panicroom/internal/ui"
+	"github.com/panicroom-kdump/panicroom/kernel/block"
 	"github.com/panicroom-kdump/panicroom/kernel/mm"
 )
 
@@ -128,29 +129,34 @@ func (p *page) memoryNumbers(m *mm.Summary) {
 
 // disks writes the disks and the requests that they had not answered.
 func (p *page) disks(r *Report) {
-	p.table("table-disks", "sort", column{"Disk", false}, column{"Size", true}, column{"Requests under way", true}, column{"Not given to it yet", true})
+	p.table("table-disks", "sort", column{"Disk", false}, column{"Size", true}, column{"Requests under way", true}, column{"Queued", true})
 	for _, d := range r.Disks {
-		p.raw("<tr>").code(d.Name).number(d.Bytes, ui.Bytes(d.Bytes)).number(uint64(len(d.InFlight)), fmt.Sprint(len(d.InFlight))).
-			number(uint64(len(d.Queued)), fmt.Sprint(len(d.Queued))).raw("</tr>\n")
+		p.raw("<tr>").code(d.Name).number(d.Bytes, ui.Bytes(d.Bytes)).number(uint64(len(d.InFlight)), fmt.Sprint(len(d.InFlight))).number(uint64(len(d.Queued)), fmt.Sprint(len(d.Queued))).raw("</tr>\n")
 	}
 	p.endTable()
 	if r.requests() == 0 {
 		return
 	}
-	p.open(true, "", count(r.requests(), "request")+" under way")
-	p.table("table-requests", "sort", column{"Disk", false}, column{"What", false}, column{"Size", true}, column{"Sector", true}, column{"For", true})
+	p.open(true, "", count(r.requests(), "request"))
+	p.table("table-requests", "sort", column{"Disk", false}, column{"What", false}, column{"Size", true}, column{"Sector", true}, column{"For", true}, column{"Who has it", false})
 	for _, d := range r.Disks {
 		for _, q := range d.InFlight {
-			p.raw("<tr>").code(d.Name).cell(q.Op).number(q.Bytes, ui.Bytes(q.Bytes)).number(q.Sector, fmt.Sprint(q.Sector))
-			age := "?"
-			if q.Age > 0 {
-				age = since(q.Age)
-			}
-			p.number(q.Age, age).raw("</tr>\n")
+			p.request(d.Name, q, "the driver")
+		}
+		for _, q := range d.Queued {
+			p.request(d.Name, q, "a queue")
 		}
 	}
 	p.endTable()
 	p.close()
+}
+
+func (p *page) request(disk string, q block.Request, who string) {
+	age := "?"
+	if q.Age > 0 {
+		age = since(q.Age)
+	}
+	p.raw("<tr>").code(disk).cell(q.Op).number(q.Bytes, ui.Bytes(q.Bytes)).number(q.Sector, fmt.Sprint(q.Sector)).number(q.Age, age).cell(who).raw("</tr>\n")
 }
 
 // queues writes what each CPU had to do.

@@ -18,6 +18,11 @@ import (
 // is unknown.
 func (r *Report) explain(k source, in *incident, crashed, stuck *stack.Stack, task kernel.VirtAddr) {
 	c := &r.Crash
+	if c.Kind == KindUnknown {
+		if c.Kind, in.class = guess(crashed); c.Kind != KindUnknown {
+			c.Cause = fmt.Sprintf("%s, by the stack: the log does not say", in.class)
+		}
+	}
 	c.Class, c.Source, c.Waited = in.class, in.source, in.waited
 	if c.Stuck = in.stuck; c.Stuck == nil && in.stuckCPU >= 0 {
 		c.Stuck = r.ranOn(in.stuckCPU)
@@ -40,7 +45,7 @@ func (r *Report) explain(k source, in *incident, crashed, stuck *stack.Stack, ta
 		}
 	}
 	if c.Detail == "" {
-		c.Detail = in.detail()
+		c.Detail = in.detail(k.Arch().PageSize)
 	}
 	switch {
 	case c.Kind == KindLockup:
@@ -89,8 +94,23 @@ func (r *Report) explainFault(k source, memory *kernel.Kernel, f *fault) {
 	}
 }
 
-// ranOn is the task that the report has on a CPU.
+// meaning is what happened, in words.
+func (r *Report) meaning() string {
+	s := r.Crash.Detail
+	if s == "" && r.Fault != nil {
+		s = r.Fault.Meaning
+	}
+	return printable(s)
+}
+
+// ranOn is the task that ran on a CPU: the scheduler knows it of CPUs that left no
+// note, too, since they did not answer.
 func (r *Report) ranOn(cpu int64) *Task {
+	for _, q := range r.RunQueues {
+		if int64(q.CPU) == cpu && q.Current.Addr != 0 {
+			return &Task{Comm: printable(q.Current.Comm), PID: int64(q.Current.PID), CPU: q.CPU}
+		}
+	}
 	for _, c := range r.CPUs {
 		if int64(c.Number) == cpu {
 			return &Task{Comm: c.Comm, PID: int64(c.PID), CPU: c.Number}
@@ -109,8 +129,8 @@ func faultRegs(s *stack.Stack) *stack.Regs {
 		if f.Regs == nil {
 			continue
 		}
-		if f.Regs.User || strings.Contains(f.Regs.Cause, "interrupt") || f.Doubt != "" {
-			return nil
+		if f.Regs.User || f.Regs.Code > 63 || f.Doubt != "" {
+			return nil // the highest bit marks interrupts
 		}
 		return f.Regs
 	}
@@ -129,9 +149,6 @@ func (f *fault) takeRegs(regs *stack.Regs) {
 	if f.hasPC && f.pc != pc {
 		return
 	}
-	if regs.Code > 63 {
-		return // the highest bit marks interrupts
-	}
 	f.pc, f.hasPC = pc, true
 	f.cause, f.hasCause = int64(regs.Code), true
 	f.access = riscvAccess(f.cause)
@@ -141,7 +158,7 @@ func (f *fault) takeRegs(regs *stack.Regs) {
 }
 
 // detail is what the log tells beside the class, in words.
-func (in *incident) detail() string {
+func (in *incident) detail(pageSize uint64) string {
 	switch in.class {
 	case ClassHungTask:
 		if in.stuck != nil {
@@ -149,7 +166,11 @@ func (in *incident) detail() string {
 		}
 	case ClassSoftLockup:
 		if in.stuckCPU >= 0 {
-			return fmt.Sprintf("CPU %d was kept in the kernel for %.0f s", in.stuckCPU, in.waited)
+			s := fmt.Sprintf("CPU %d was kept in the kernel for %.0f s", in.stuckCPU, in.waited)
+			if in.stuck != nil {
+				s += fmt.Sprintf(" by %s (PID %d)", in.stuck.Comm, in.stuck.PID)
+			}
+			return s
 		}
 	case ClassHardLockup:
 		if in.stuckCPU >= 0 {
@@ -164,8 +185,31 @@ func (in *incident) detail() string {
 		}
 	case ClassStackOverflow:
 		return "the kernel's stack was used up"
+	case ClassInitKilled:
+		return initDetail(in.reason)
+	case ClassOOM, ClassOOMCgroup:
+		// "board invoked oom-killer: gfp_mask=0x140cca(...), order=0, ..."
+		name, rest, ok := strings.Cut(in.cause, " invoked oom-killer: ")
+		_, order, ok2 := strings.Cut(rest, " order=")
+		if n := number(order, -1); ok && ok2 && n >= 0 && n < 32 {
+			return fmt.Sprintf("%s asked for %d KiB", name, pageSize<<n>>10)
+		}
 	}
 	return ""
+}
+
+// initDetail tells how the first process ended: "Attempted to kill init!
+// exitcode=0x00000300", the status that wait(2) would have.
+func initDetail(reason string) string {
+	_, code, ok1 := strings.Cut(reason, "exitcode=0x")
+	status, ok2 := leadingHex(code)
+	switch signal := status & 0x7f; {
+	case !ok1 || !ok2:
+		return ""
+	case signal != 0:
+		return fmt.Sprintf("the first process was killed by signal %d", signal)
+	}
+	return fmt.Sprintf("the first process ended with exit code %d", status>>8&0xff)
 }
 
 // Bits of preempt_count: include/linux/preempt.h (Linux 5.4 to 7.2).

@@ -1,10 +1,14 @@
 package report
 
 import (
+	"bytes"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
+	"github.com/panicroom-kdump/panicroom/kernel/stack"
 )
 
 // stamped puts the time 50 before every line.
@@ -126,7 +130,7 @@ func TestClasses(t *testing.T) {
 		},
 		{
 			"soft lockup", "watchdog: BUG: soft lockup - CPU#3 stuck for 22s! [my task 1:77]\nKernel panic - not syncing: softlockup: hung tasks",
-			KindLockup, ClassSoftLockup, "CPU 3 was kept in the kernel for 22 s", "",
+			KindLockup, ClassSoftLockup, "CPU 3 was kept in the kernel for 22 s by my task 1 (PID 77)", "",
 		},
 		{
 			"hard lockup of 6.12", "watchdog: Watchdog detected hard LOCKUP on cpu 1\nKernel panic - not syncing: Hard LOCKUP",
@@ -146,24 +150,25 @@ func TestClasses(t *testing.T) {
 		},
 		{
 			"a stall, then a soft lockup", "rcu: INFO: rcu_sched self-detected stall on CPU\nwatchdog: BUG: soft lockup - CPU#3 stuck for 22s! [x:77]\nKernel panic - not syncing: softlockup: hung tasks",
-			KindLockup, ClassSoftLockup, "CPU 3 was kept in the kernel for 22 s", "",
+			KindLockup, ClassSoftLockup, "CPU 3 was kept in the kernel for 22 s by x (PID 77)", "",
 		},
 		{
 			"a stall, then an oops", "rcu: INFO: rcu_sched self-detected stall on CPU\nOops - illegal instruction [#1]", KindOops, ClassIllegal, "an instruction that the CPU does not know", "",
 		},
 		{
 			"memory of all", "x invoked oom-killer: gfp_mask=0x1, order=0, oom_score_adj=0\nKernel panic - not syncing: Out of memory: system-wide panic_on_oom is enabled",
-			KindMemory, ClassOOM, "", "",
+			KindMemory, ClassOOM, "x asked for 4 KiB", "",
 		},
 		{
-			"memory of a group", "x invoked oom-killer: gfp_mask=0x1, order=0, oom_score_adj=0\nmemory: usage 4096kB, limit 4096kB, failcnt 9\nKernel panic - not syncing: Out of memory: compulsory panic_on_oom is enabled",
-			KindMemory, ClassOOMCgroup, "", "",
+			"memory of a group", "x invoked oom-killer: gfp_mask=0x1, order=2, oom_score_adj=0\nmemory: usage 4096kB, limit 4096kB, failcnt 9\nKernel panic - not syncing: Out of memory: compulsory panic_on_oom is enabled",
+			KindMemory, ClassOOMCgroup, "x asked for 16 KiB", "",
 		},
 		{
 			"nobody to kill", "x invoked oom-killer: gfp_mask=0x1, order=0, oom_score_adj=0\nOut of memory and no killable processes...\nKernel panic - not syncing: System is deadlocked on memory",
 			KindMemory, ClassOOMNoVictim, "", "",
 		},
-		{"init", "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100", KindPanic, ClassInitKilled, "", ""},
+		{"init", "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100", KindPanic, ClassInitKilled, "the first process ended with exit code 1", ""},
+		{"init by a signal", "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000089", KindPanic, ClassInitKilled, "the first process was killed by signal 9", ""},
 		{
 			"init by an oops", "Oops - illegal instruction [#1]\n---[ end trace 0000000000000000 ]---\nKernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b",
 			KindOops, ClassIllegal, "an instruction that the CPU does not know", "",
@@ -223,6 +228,63 @@ func TestAddresses(t *testing.T) {
 		f := fault{access: c.access, address: c.address, addressed: true}
 		if class, words := f.decode(arch, mapped); class != c.class || words != c.words {
 			t.Errorf("%s at %#x: %s, %q; want %s, %q", c.access, c.address, class, words, c.class, c.words)
+		}
+	}
+}
+
+// TestClassesAreDocumented checks that docs/kinds.md has every kind and class.
+func TestClassesAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../docs/kinds.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, name := range []string{"reason.go", "report.go"} {
+		code, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\b(?:Class|Kind) += "([a-z-]+)"`).FindAllSubmatch(code, -1) {
+			n++
+			if !bytes.Contains(doc, append(append([]byte("`"), m[1]...), '`')) && !bytes.Contains(doc, append([]byte("## "), m[1]...)) {
+				t.Errorf("%s is not in docs/kinds.md", m[1])
+			}
+		}
+	}
+	if n < 50 {
+		t.Errorf("found %d kinds and classes in the code; the test has to be mended", n)
+	}
+}
+
+// TestGuess checks what the stack alone tells.
+func TestGuess(t *testing.T) {
+	fault := func(code uint64, names string) *stack.Stack {
+		s := frames(names)
+		for i := range s.Frames {
+			if s.Frames[i].Interrupted {
+				s.Frames[i].Regs = &stack.Regs{Code: code}
+			}
+		}
+		return s
+	}
+	for _, c := range []struct {
+		s     *stack.Stack
+		kind  Kind
+		class Class
+	}{
+		{frames("riscv_crash_save_regs __crash_kexec panic sysrq_handle_crash __handle_sysrq"), KindSysrq, ClassRequest},
+		{frames("riscv_crash_save_regs __crash_kexec panic out_of_memory __alloc_pages_noprof"), KindMemory, ClassOOM},
+		{frames("panic watchdog_timer_fn __hrtimer_run_queues !spin run"), KindLockup, ClassSoftLockup},
+		{frames("panic handle_bad_stack !memset walk walk"), KindOops, ClassStackOverflow},
+		{frames("__crash_kexec vpanic panic gadget_check vfs_read"), KindPanic, ClassOther},
+		{fault(riscvBreakpoint, "!gadget_check vfs_read"), KindBug, ClassAssertion},
+		{fault(riscvLoadPage, "!gadget_check vfs_read"), KindOops, ClassException},
+		{fault(1<<63|5, "!default_idle_call do_idle"), KindUnknown, ""},
+		{frames("default_idle_call do_idle"), KindUnknown, ""},
+		{nil, KindUnknown, ""},
+	} {
+		if kind, class := guess(c.s); kind != c.kind || class != c.class {
+			t.Errorf("%+v: %s, %s; want %s, %s", c.s, kind, class, c.kind, c.class)
 		}
 	}
 }

@@ -82,13 +82,14 @@ func WriteTaskHead(w io.Writer, width int, p *sched.Task) error {
 }
 
 // WriteStack writes all frames of a stack, with the registers that exceptions and
-// interrupts left on it.
-func WriteStack(w io.Writer, width int, s *stack.Stack) error {
+// interrupts left on it; with those of programs, which say what they asked for, only
+// if user is set.
+func WriteStack(w io.Writer, width int, s *stack.Stack, user bool) error {
 	t := table(w, width)
 	for i, f := range s.Frames {
 		if f.Interrupted {
 			t.wrap("    -- ", "       ", interruptText(f))
-			if f.Regs != nil {
+			if f.Regs != nil && (user || !f.Regs.User) {
 				t.kernelRegisters(f.Regs.Registers)
 			}
 		}

@@ -77,10 +77,12 @@ func (r *Report) writeHead(t *text) {
 	for _, w := range r.Warnings {
 		t.fact("warning", w)
 	}
-	if r.Fault != nil {
-		t.fact("meaning", r.Fault.Meaning)
+	t.fact("meaning", r.meaning())
+	if !strings.Contains(r.Headline(), r.Crash.Source) {
+		t.fact("source", printable(r.Crash.Source))
 	}
 	t.fact("at", r.Crash.Where)
+	t.fact("stuck", r.stuck())
 	t.fact("task", r.who())
 	t.fact("crashed", r.when())
 	if s := r.Signature; s != nil {
@@ -143,8 +145,9 @@ func (t *text) fact(name, value string) {
 }
 
 // wrap writes s behind first, with later lines behind next, breaking at spaces
-// where there are any.
+// where there are any. Whatever s has, it does no harm to a terminal.
 func (t *text) wrap(first, next, s string) {
+	s = printable(s)
 	for indent := first; ; indent = next {
 		room := t.width - len(indent)
 		if t.width == 0 || len(s) <= room {

@@ -11,8 +11,8 @@ func newSym(c *command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sym CRASH NAME|ADDRESS...",
 		Short: "symbols by their names, or what is at an address",
-		Long: `Print where functions and variables of the kernel and its modules are. A name may
-have wildcards, as files have them in a shell: * ? [a-z]. An address, in
+		Long: `Print where functions and variables of the kernel and its modules are. A name
+may have wildcards, as files have them in a shell: * ? [a-z]. An address, in
 hexadecimal, is answered with the symbol that it is in and how far.`,
 		Example: `  panicroom sym vmcore init_task
   panicroom sym vmcore 'tcp_v4_*'

@@ -1,8 +1,10 @@
 package stack
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
@@ -13,7 +15,7 @@ type code struct {
 	src  source
 	arch *arch
 
-	text    []region // of the kernel and of modules
+	text    []region // of the kernel and of modules, ascending and apart
 	boot    []region // of it, what is only run at boot: other bytes may be there now
 	unnamed region   // where code without names may be: BPF, trampolines
 	entry   region
@@ -58,6 +60,7 @@ func (c *code) read(src source, a *arch, syms map[string]kernel.VirtAddr) error 
 			c.text = append(c.text, region{p.Base, p.Size})
 		}
 	}
+	c.text = joined(c.text)
 	if from, ok := src.Info().Number("MODULES_VADDR"); ok {
 		if to, ok := src.Info().Number("MODULES_END"); ok && to > from {
 			c.unnamed = region{kernel.VirtAddr(from), uint64(to - from)}
@@ -88,9 +91,28 @@ func inAny(all []region, va kernel.VirtAddr) bool {
 	return slices.ContainsFunc(all, func(r region) bool { return r.has(va) })
 }
 
+// joined are regions in ascending order, with those that overlap made one.
+func joined(all []region) []region {
+	slices.SortFunc(all, func(a, b region) int { return cmp.Compare(a.start, b.start) })
+	var out []region
+	for _, r := range all {
+		r.size = min(r.size, uint64(-r.start)-1)
+		if n := len(out); n > 0 && r.start <= out[n-1].end() {
+			out[n-1].size = max(out[n-1].size, uint64(r.end()-out[n-1].start))
+		} else if r.size > 0 {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
 // isText tells whether a function may be at va.
 func (c *code) isText(va kernel.VirtAddr) bool {
-	return inAny(c.text, va) || c.unnamed.has(va)
+	if c.unnamed.has(va) {
+		return true
+	}
+	i := sort.Search(len(c.text), func(i int) bool { return c.text[i].start > va })
+	return i > 0 && c.text[i-1].has(va)
 }
 
 // begins tells whether a stack begins in the function at va.

@@ -230,7 +230,7 @@ func (u *Unwinder) Sleeping(task kernel.VirtAddr) Stack {
 // CPU is the stack of what ran on a CPU at the crash. task is the address of its
 // task_struct, if that is known; 0 takes the one in its registers.
 func (u *Unwinder) CPU(c kernel.CPU, task kernel.VirtAddr) Stack {
-	if task == 0 && !u.userMode(c.PC) {
+	if task == 0 && c.SP>>63 != 0 {
 		for _, r := range c.Registers {
 			if r.Name == u.arch.current {
 				task = kernel.VirtAddr(r.Value)
@@ -249,8 +249,7 @@ func (u *Unwinder) CPU(c kernel.CPU, task kernel.VirtAddr) Stack {
 		err = nil
 	}
 	w := u.newWalk(task, stacks)
-	if u.userMode(c.PC) {
-		w.user(c, stack)
+	if w.user(c, stack) {
 		return w.run()
 	}
 	regs := &registers{pc: c.PC, ra: c.RA, sp: c.SP, fp: c.FP}
@@ -277,9 +276,5 @@ func (u *Unwinder) CPU(c kernel.CPU, task kernel.VirtAddr) Stack {
 	}
 	return s
 }
-
-// userMode tells the address of a process from that of the kernel, which has the
-// upper half of all addresses.
-func (u *Unwinder) userMode(pc kernel.VirtAddr) bool { return pc>>63 == 0 && pc >= 4096 }
 
 func broken(err error) Stack { return Stack{Frames: []Frame{}, Broken: err.Error()} }

@@ -30,6 +30,7 @@ type walk struct {
 }
 
 func (u *Unwinder) newWalk(task kernel.VirtAddr, stacks []region) *walk {
+	u.memory.at = region{} // a kernel that lives goes on writing
 	return &walk{u: u, task: task, stacks: stacks, cur: -1, frames: make([]Frame, 0, 16)}
 }
 
@@ -317,17 +318,27 @@ func (w *walk) scan() {
 }
 
 // user adds a CPU that was in user mode, where its task's stack is empty but for
-// the registers.
-func (w *walk) user(c kernel.CPU, stack region) {
-	f := Frame{PC: c.PC, Interrupted: true, Regs: &Regs{Registers: c.Registers, User: true}}
+// the registers. It is false for one that was not.
+func (w *walk) user(c kernel.CPU, stack region) bool {
+	if c.PC>>63 != 0 {
+		return false
+	}
+	f := Frame{PC: c.PC, Interrupted: true}
 	if stack.size > w.u.regs.size {
-		w.u.memory.use(stack)
-		if r, err := w.u.readRegs(stack.end() - kernel.VirtAddr(w.u.regs.size)); err == nil && r.pc == c.PC && r.told.User {
+		if r, err := w.u.readRegs(stack.end() - kernel.VirtAddr(w.u.regs.size)); err == nil && r.pc == c.PC && r.sp == c.SP && r.told.User {
 			f.Regs = r.told
 		}
 	}
+	if f.Regs == nil {
+		// The kernel itself may have gone astray to such an address.
+		if c.SP>>63 != 0 {
+			return false
+		}
+		f.Regs = &Regs{Registers: c.Registers, User: true}
+	}
 	w.frames = append(w.frames, f)
 	w.over = true
+	return true
 }
 
 // saved finds the same registers on a stack, where an exception left them; nil
