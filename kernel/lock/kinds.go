@@ -114,7 +114,7 @@ func (k *kind) read(f *finder, addr kernel.VirtAddr) (*Lock, error) {
 }
 
 // waiters are those on a lock's list: from its head on, or from the first one
-// around (Linux 7.1 and later).
+// around (Linux 7.2).
 func (f *finder) waiters(k *kind, lock kernel.Object) ([]sched.Ref, error) {
 	if lock.Has("wait_list") {
 		return f.listed(lock.AddrOf("wait_list"), k.list, k.task)
