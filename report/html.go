@@ -213,6 +213,9 @@ func (p *page) number(value uint64, s string) *page {
 // answer writes what is to be known first.
 func (p *page) answer(r *Report) {
 	p.raw("<header>\n<p class=\"kind\"><span class=\"k\">").text(kindWords(r.Crash.Kind)).raw("</span>")
+	if r.Crash.Class != "" {
+		p.text(string(r.Crash.Class)).raw(" &middot; ")
+	}
 	if r.Machine.Hostname != "" {
 		p.raw(" ").element("b", "", r.Machine.Hostname)
 	}
@@ -226,6 +229,8 @@ func (p *page) answer(r *Report) {
 	}
 	p.raw("<dl>\n")
 	p.fact("At", r.Crash.Where, true)
+	p.fact("Source", r.Crash.Source, true)
+	p.fact("Stuck", r.stuck(), false)
 	p.fact("Task", r.who(), false)
 	p.fact("Crashed", r.when(), false)
 	if s := r.Signature; s != nil {

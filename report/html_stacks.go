@@ -69,7 +69,8 @@ func (p *page) crashed(r *Report, c *CPU) {
 // stack writes all frames of a stack; what came at the address fault stands out.
 func (p *page) stack(s *stack.Stack, fault kernel.VirtAddr) {
 	p.raw("<ol class=\"stack\">\n")
-	for _, f := range s.Frames {
+	for i := 0; i < len(s.Frames); {
+		f := s.Frames[i]
 		if f.Interrupted {
 			class := "came"
 			if fault != 0 && f.PC == fault {
@@ -96,7 +97,12 @@ func (p *page) stack(s *stack.Stack, fault kernel.VirtAddr) {
 		if note := frameNote(f); note != "" {
 			p.raw(" ").element("i", "", note)
 		}
+		n := repeated(s.Frames[i:])
+		if n > 1 {
+			p.raw(" ").element("i", "", fmt.Sprintf("%d times", n))
+		}
 		p.raw("</li>\n")
+		i += n
 	}
 	if s.Broken != "" {
 		p.raw("<li class=\"came\">ends here: ").text(s.Broken).raw("</li>\n")

@@ -82,6 +82,7 @@ func (r *Report) writeHead(t *text) {
 		t.fact("source", printable(r.Crash.Source))
 	}
 	t.fact("at", r.Crash.Where)
+	t.fact("stuck", r.stuck())
 	t.fact("task", r.who())
 	t.fact("crashed", r.when())
 	if s := r.Signature; s != nil {

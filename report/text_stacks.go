@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/panicroom-kdump/panicroom/kernel/disasm"
 	"github.com/panicroom-kdump/panicroom/kernel/stack"
 )
 
@@ -59,7 +60,7 @@ func (r *Report) writeFault(t *text) {
 	}
 	t.heading("Code at the fault")
 	code := r.Fault.Code
-	at := slices.IndexFunc(code, func(i Instruction) bool { return i.Fault })
+	at := slices.IndexFunc(code, func(i disasm.Instruction) bool { return i.Fault })
 	if at >= 0 {
 		code = code[max(0, at-textCode):min(len(code), at+textCode+1)]
 	}
@@ -214,11 +215,13 @@ func (r *Report) lockText(i, chain int) string {
 
 // stack writes the first frames of a stack.
 func (t *text) stack(s *stack.Stack, most int) {
-	for i, f := range s.Frames {
-		if i == most {
+	lines := 0
+	for i := 0; i < len(s.Frames); {
+		if lines++; lines > most {
 			t.line(fmt.Sprintf("    and %d more", len(s.Frames)-i))
 			return
 		}
+		f := s.Frames[i]
 		if f.Interrupted {
 			t.wrap("    -- ", "       ", interruptText(f))
 		}
@@ -226,27 +229,36 @@ func (t *text) stack(s *stack.Stack, most int) {
 		if note := frameNote(f); note != "" {
 			line += "  (" + note + ")"
 		}
+		n := repeated(s.Frames[i:])
+		if n > 1 {
+			line += fmt.Sprintf("  (%d times)", n)
+		}
 		mark := "    "
 		if f.Doubt != "" {
 			mark = "  ? "
 		}
 		t.wrap(mark, "        ", line)
+		i += n
 	}
 	if s.Broken != "" {
-		t.wrap("    -- ", "       ", "ends here: "+printable(s.Broken))
+		t.wrap("    -- ", "       ", "ends here: "+s.Broken)
 	}
 }
 
 // registers writes registers in columns.
 func (t *text) registers(regs []Register) {
+	longest := 4
+	for _, reg := range regs {
+		longest = min(max(longest, len(reg.Name)), 8)
+	}
 	columns := 3
 	if t.width > 0 {
-		columns = max(1, (t.width-1)/23)
+		columns = max(1, t.width/(2+longest+1+16))
 	}
 	for i := 0; i < len(regs); i += columns {
 		var b strings.Builder
 		for _, reg := range regs[i:min(i+columns, len(regs))] {
-			fmt.Fprintf(&b, "  %4.4s %016.16s", printable(reg.Name), printable(strings.TrimPrefix(reg.Value, "0x")))
+			fmt.Fprintf(&b, "  %*.*s %016.16s", longest, longest, printable(reg.Name), printable(strings.TrimPrefix(reg.Value, "0x")))
 		}
 		t.line(b.String())
 	}

@@ -152,6 +152,16 @@ func frameNote(f stack.Frame) string {
 	return strings.Join(notes, "; ")
 }
 
+// repeated is how many frames at the beginning are the same, as of a function that
+// calls itself.
+func repeated(frames []stack.Frame) int {
+	n := 1
+	for n < len(frames) && !frames[n].Interrupted && frameText(frames[n]) == frameText(frames[0]) && frameNote(frames[n]) == frameNote(frames[0]) {
+		n++
+	}
+	return n
+}
+
 // interruptText is what came where a frame was interrupted: "load page fault,
 // address 0x10".
 func interruptText(f stack.Frame) string {
@@ -162,7 +172,8 @@ func interruptText(f stack.Frame) string {
 	if f.Regs.Cause != "" {
 		s = printable(f.Regs.Cause)
 	}
-	if f.Regs.BadAddr != 0 {
+	// Address 0 is one, and the most common of all.
+	if f.Regs.BadAddr != 0 || strings.Contains(f.Regs.Cause, "fault") {
 		s += ", address " + f.Regs.BadAddr.String()
 	}
 	if f.Regs.User {
@@ -248,15 +259,15 @@ func (r *Report) groupCPUs() []*cpuGroup {
 	return groups
 }
 
-// idleCPU tells whether a CPU had nothing to do: its idle task ran, and was not
-// in the middle of an interrupt.
+// idleCPU tells whether a CPU had nothing to do: its idle task ran, and no handler of
+// an interrupt. What the crash itself interrupts is where the stack begins.
 func idleCPU(c *CPU) bool {
 	if c.PID != 0 {
 		return false
 	}
 	if c.Stack != nil {
-		for _, f := range c.Stack.Frames {
-			if f.Interrupted {
+		for i, f := range c.Stack.Frames {
+			if f.Interrupted && i > 0 {
 				return false
 			}
 		}
@@ -352,31 +363,50 @@ func (r *Report) crashRegisters(c *CPU) (when string, regs []Register) {
 	return "", c.Registers
 }
 
+// taskText is "dd, PID 345, UID 0, on CPU 1".
+func taskText(t *Task) string {
+	s := fmt.Sprintf("PID %d", t.PID)
+	if t.Comm != "" {
+		s = printable(t.Comm) + ", " + s
+	} else if t.PID == 0 {
+		s = "idle, " + s
+	}
+	if t.UID != nil {
+		s += fmt.Sprintf(", UID %d", *t.UID)
+	}
+	if t.CPU >= 0 {
+		s += fmt.Sprintf(", on CPU %d", t.CPU)
+	}
+	return s
+}
+
 // who is the task that ran on the CPU that crashed.
 func (r *Report) who() string {
 	task := r.Crash.Task
 	if task == nil {
 		return ""
 	}
-	s := fmt.Sprintf("PID %d", task.PID)
-	if task.Comm != "" {
-		s = printable(task.Comm) + ", " + s
-	} else if task.PID == 0 {
-		s = "idle, " + s
-	}
-	if task.UID != nil {
-		s += fmt.Sprintf(", UID %d", *task.UID)
-	}
-	if task.CPU >= 0 {
-		s += fmt.Sprintf(", on CPU %d", task.CPU)
-		if r.Machine.CPUs > 0 {
-			s += fmt.Sprintf(" of %d", r.Machine.CPUs)
-		}
+	s := taskText(task)
+	if task.CPU >= 0 && r.Machine.CPUs > 0 {
+		s += fmt.Sprintf(" of %d", r.Machine.CPUs)
 	}
 	if r.Crash.InInterrupt {
 		s += ", in an interrupt"
 	}
 	return s
+}
+
+// stuck is the task that did not get on, of a lockup that another one found.
+func (r *Report) stuck() string {
+	s := r.Crash.Stuck
+	if s == nil || s.PID < 0 || r.Crash.Task != nil && s.PID == r.Crash.Task.PID {
+		return ""
+	}
+	words := taskText(s)
+	if r.Crash.Waited > 0 {
+		words += ", for " + duration(r.Crash.Waited)
+	}
+	return words
 }
 
 // when is the time of the crash.
@@ -387,6 +417,9 @@ func (r *Report) when() string {
 	}
 	if r.Crash.Time == nil {
 		return up
+	}
+	if r.Crash.Time.Year() < 1980 {
+		return strings.TrimPrefix(up+", by a clock that was not set", ", ")
 	}
 	s := r.Crash.Time.UTC().Format("2006-01-02 15:04:05 UTC")
 	if up != "" {

@@ -5,10 +5,22 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/panicroom-kdump/panicroom/vmcore/vmcoretest"
 )
 
 func TestReportPage(t *testing.T) {
-	in := deadMachine().WriteFile(t)
+	c := vmcoretest.New(0x80000000, 4<<20)
+	c.SetVMCoreInfo(`OSRELEASE=6.12.0-test
+PAGESIZE=4096
+SYMBOL(swapper_pg_dir)=ffffffff81000000
+NUMBER(VA_BITS)=48
+NUMBER(PAGE_OFFSET)=0xffffaf8000000000
+NUMBER(phys_ram_base)=2147483648
+NUMBER(KERNEL_LINK_ADDR)=0xffffffff80000000
+NUMBER(va_kernel_pa_offset)=0xfffffffeffe00000
+`)
+	in := c.WriteFile(t)
 	out := filepath.Join(t.TempDir(), "crash.html")
 	code, said, errOut := try(t, "report", "--html", out, in)
 	page, err := os.ReadFile(out)

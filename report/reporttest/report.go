@@ -9,6 +9,7 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/block"
+	"github.com/panicroom-kdump/panicroom/kernel/disasm"
 	"github.com/panicroom-kdump/panicroom/kernel/fs"
 	"github.com/panicroom-kdump/panicroom/kernel/lock"
 	"github.com/panicroom-kdump/panicroom/kernel/mm"
@@ -48,7 +49,8 @@ func Full(tasks, lines, cpus int) *report.Report {
 		frame(0xe470, "riscv_crash_save_regs", ""), frame(0x1006c6, "__crash_kexec", ""), frame(0x100700, "crash_kexec", ""),
 		frame(0x6a10, "die", ""), frame(0xc244, "die_kernel_fault", ""), frame(0xc4aa, "no_context", ""), frame(0xc8e2, "handle_page_fault", ""),
 		frame(0xa76722, "do_page_fault", ""), frame(0xa76776, "handle_exception", ""),
-		interrupted, doubtful, tail, frame(0xa69d60, "do_trap_ecall_u", ""), frame(0xa76776, "handle_exception", ""), user,
+		interrupted, doubtful, tail, frame(0x114622, "walk", ""), frame(0x114622, "walk", ""), frame(0x114622, "walk", ""),
+		frame(0xa69d60, "do_trap_ecall_u", ""), frame(0xa76776, "handle_exception", ""), user,
 	}}
 	sleeping := func(names ...string) stack.Stack {
 		var s stack.Stack
@@ -74,7 +76,9 @@ func Full(tasks, lines, cpus int) *report.Report {
 			Arch: "riscv64", Paging: "sv57", Taint: "Tainted: G W OE", Command: "root=/dev/vda1 ro console=ttyS0,115200 crashkernel=192M quiet " + Hostile},
 		Machine: report.Machine{Hardware: "riscv-virtio,qemu (DT)", Hostname: "board7", CPUs: cpus},
 		Crash: report.Crash{Kind: report.KindOops, Reason: "Fatal exception", Cause: "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000018",
-			Time: &at, Uptime: 305.123456, Task: &report.Task{Comm: "dd" + Hostile, PID: 4711, UID: &uid, CPU: 1}, Where: "disk_read+0x78/0x1a4 [gadget]"},
+			Time: &at, Uptime: 305.123456, Task: &report.Task{Comm: "dd" + Hostile, PID: 4711, UID: &uid, CPU: 1}, Where: "disk_read+0x78/0x1a4 [gadget]",
+			Why: report.Why{Class: report.ClassNull, Detail: "read through a null pointer, at offset 0x18", Source: "drivers/gadget.c:77", InInterrupt: true,
+				Stuck: &report.Task{Comm: Hostile, PID: 9, CPU: 3}, Waited: 21.5}},
 		Signature: &report.Signature{ID: "v1:4f1d22ab90c3e771", Kind: "oops", Frames: []string{"disk_read", "vfs_read", "ksys_read", "do_trap_ecall_u"}},
 		Fault:     &report.Fault{PC: interrupted.PC, Address: 0x18, Meaning: "read through a null pointer, at offset 0x18"},
 		Load:      &sched.Load{Uptime: 305123456789, Averages: [3]float64{3.5, 1.25, 0.5}, Tasks: tasks, States: map[string]int{"R": 3, "D": 34, "S": tasks - 40, "I": 3}},
@@ -85,9 +89,9 @@ func Full(tasks, lines, cpus int) *report.Report {
 	}
 	for i, bytes := range []string{"411106e4", "22e0", "0008", "aa84", "8c610cc1", "83a78601", "1307f5ff", "639ce700", "8280"} {
 		words := []string{"addi sp,sp,-16", "sd s0,0(sp)", "addi s0,sp,16", "mv s1,a0", "ld a1,0(a1)", "lw a5,24(a1)", "addi a4,a0,-1", "bne a4,a4,0xffffffff02345698", "ret"}[i]
-		r.Fault.Code = append(r.Fault.Code, report.Instruction{Addr: interrupted.PC + kernel.VirtAddr(4*(i-5)), Bytes: bytes, Text: words, Fault: i == 5})
+		r.Fault.Code = append(r.Fault.Code, disasm.Instruction{Addr: interrupted.PC + kernel.VirtAddr(4*(i-5)), Bytes: bytes, Text: words, Fault: i == 5})
 	}
-	for _, f := range crashed.Frames[9:14] {
+	for _, f := range crashed.Frames[9:17] {
 		r.Crash.Backtrace = append(r.Crash.Backtrace, report.Frame{Address: f.PC.String(), Text: text(f)})
 	}
 
@@ -210,7 +214,7 @@ func Full(tasks, lines, cpus int) *report.Report {
 		case i == lines-30:
 			words, level = "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000018", 1
 		case i > lines-30 && i < lines-3:
-			words, level = fmt.Sprintf("[<%x>] %s", uint64(crashed.Frames[i%14].PC), text(crashed.Frames[i%14])), 0
+			words, level = fmt.Sprintf("[<%x>] %s", uint64(crashed.Frames[i%17].PC), text(crashed.Frames[i%17])), 0
 		case i == lines-3:
 			words, level = "Kernel panic - not syncing: Fatal exception", 0
 		case i == 3:
