@@ -143,8 +143,8 @@ func (f *finder) listed(head kernel.VirtAddr, list, task uint64) (all []sched.Re
 		if err != nil {
 			return all, err
 		}
-		if all = append(all, one); len(all) > len(f.tasks) {
-			return all, fmt.Errorf("more wait than there are tasks: %w", kernel.ErrCorrupt)
+		if all = append(all, one); len(all) == maxWaiters {
+			return all, fmt.Errorf("%d tasks wait, and maybe more", maxWaiters)
 		}
 	}
 	return all, nil

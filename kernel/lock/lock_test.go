@@ -22,7 +22,7 @@ list_head: next prev
 cpumask: bits:8*1
 thread_union: stack:8*2048
 thread_struct: ra sp
-task_struct: state stack thread:thread_struct pi_blocked_on
+task_struct: state stack thread:thread_struct pi_blocked_on on_cpu:4 pid:4 comm:1*16
 mutex: owner wait_lock:4 osq:4 wait_list:list_head
 mutex_waiter: list:list_head task ww_ctx
 rw_semaphore: count owner osq:4 wait_lock:4 wait_list:list_head
@@ -75,6 +75,8 @@ func (w *world) sleeper(state, comm, function string) (task, room uint64) {
 	sp := stack + stackBytes - 1024
 	w.Set(at, "task_struct.stack", stack)
 	w.Set(at+w.Offset("task_struct.thread"), "thread_struct.sp", sp)
+	w.Set(at, "task_struct.pid", uint64(100+len(w.tasks)))
+	w.SetText(at, "task_struct.comm", comm)
 	w.Words(sp, 0, w.calls["schedule"], 1, 2, w.calls[function], at, 3)
 	w.tasks = append(w.tasks, sched.Task{
 		Addr: kernel.VirtAddr(at), PID: int32(100 + len(w.tasks)), Comm: comm, State: state, Stack: kernel.VirtAddr(stack),
@@ -298,7 +300,7 @@ func TestRTMutex(t *testing.T) {
 func TestTold(t *testing.T) {
 	for member, bits := range map[string][3]uint64{"blocker": {0, 1, 2}, "blocked_on": {}} {
 		t.Run(member, func(t *testing.T) {
-			w := newWorld(rings + "task_struct: stack thread:thread_struct " + member)
+			w := newWorld(rings + "task_struct: stack thread:thread_struct pid:4 comm:1*16 " + member)
 			holder, _ := w.sleeper("S", "holder", "schedule")
 			task, a := w.waiter("a", "schedule")
 			mutex := w.mutex(holder, a)
@@ -358,6 +360,24 @@ func TestChains(t *testing.T) {
 	w.mutex(b, na)
 	w.mutex(0x5000, at) // no task of this machine
 	w.check(t, nil, "mutex  of b: a", "mutex : b", "chain a b, 2 locks")
+}
+
+// Where there is no room for a list of all tasks the others are there nonetheless.
+func TestFewTasks(t *testing.T) {
+	for name, other := range kernels {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(other)
+			_, a := w.waiter("a", "__mutex_lock.constprop.0")
+			listed := w.tasks
+			holder, _ := w.sleeper("S", "holder", "schedule")
+			_, b := w.waiter("b", "__mutex_lock.constprop.0")
+			w.remember(a, b, w.mutex(holder, a, b))
+			w.tasks = listed
+			w.check(t, nil, "mutex  of holder: a b", "chain a holder, 1 locks")
+			w.Set(holder, "task_struct.pid", 1<<31)
+			w.check(t, nil, "mutex : a b")
+		})
+	}
 }
 
 func TestDamaged(t *testing.T) {
