@@ -210,6 +210,7 @@ func TestKinds(t *testing.T) {
 			want := []string{
 				"mutex rtnl_mutex of holder: a b", "rwsem  of holder: reader", "rwsem namespace_sem last holder read by 3: writer",
 				"semaphore console_sem: down", "chain a holder, 1 locks", "chain reader holder, 1 locks",
+				"chain writer, 1 locks", "chain down, 1 locks",
 			}
 			if w.Has("semaphore.last_holder") {
 				want[3] = "semaphore console_sem last holder: down"
@@ -268,7 +269,7 @@ func TestPerCPURWSem(t *testing.T) {
 	w.Words(counts, 5)
 	w.Words(counts+64, 0xfffffffe)
 	w.Set(lock, "percpu_rw_semaphore.read_count", counts)
-	w.check(t, nil, "percpu_rwsem  read by 3: first second")
+	w.check(t, nil, "percpu_rwsem  read by 3: first second", "chain first, 1 locks")
 	writer, _ := w.sleeper("D", "writer", "schedule")
 	w.Set(lock, "percpu_rw_semaphore.writer", writer)
 	w.check(t, nil, "percpu_rwsem  of writer read by 3: first second", "chain first writer, 1 locks")
@@ -316,7 +317,7 @@ func TestTold(t *testing.T) {
 				w.Set(rwsem, "rw_semaphore.count", rwsemWaiters)
 				w.queue(rwsem, "rw_semaphore", []uint64{c})
 				w.Set(task, "task_struct.blocker", rwsem|bits[2])
-				want = append(want, "semaphore : b", "rwsem : c")
+				want = append(want, "semaphore : b", "rwsem : c", "chain b, 1 locks", "chain c, 1 locks")
 			}
 			w.check(t, nil, want...)
 
@@ -375,7 +376,7 @@ func TestFewTasks(t *testing.T) {
 			w.tasks = listed
 			w.check(t, nil, "mutex  of holder: a b", "chain a holder, 1 locks")
 			w.Set(holder, "task_struct.pid", 1<<31)
-			w.check(t, nil, "mutex : a b")
+			w.check(t, nil, "mutex : a b", "chain a, 1 locks")
 		})
 	}
 }
@@ -392,7 +393,7 @@ func TestDamaged(t *testing.T) {
 		"no stack any more":      {func(w *world, _ uint64) { w.tasks[1].Stack = 0 }, errNoStack, nil},
 		"list that is not whole": {func(w *world, mutex uint64) { w.Words(mutex+16, 0x5000) }, nil, nil},
 		"nobody waits":           {func(w *world, mutex uint64) { w.Set(mutex, "mutex.owner", 0) }, kernel.ErrCorrupt, nil},
-		"owner that is no task":  {func(w *world, mutex uint64) { w.Set(mutex, "mutex.owner", 0x5001) }, nil, []string{"mutex : a"}},
+		"owner that is no task":  {func(w *world, mutex uint64) { w.Set(mutex, "mutex.owner", 0x5001) }, nil, []string{"mutex : a", "chain a, 1 locks"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld("")
