@@ -99,6 +99,8 @@ func verbs() []*verb {
 			}},
 		{name: "rd", takes: "[-8|-16|-32|-64] [-s] [-a] [-p] ADDRESS [COUNT]", what: "memory, with the symbols that words point to (-s), as text (-a), by its physical address (-p)", completes: completesSymbols,
 			options: []string{"8", "16", "32", "64", "s", "a", "p"}, make: makeRead},
+		{name: "dis", takes: "[-f|-r] FUNCTION|ADDRESS [COUNT]", what: "instructions: of a function, from an address on, of the function that it is in (-f), up to it (-r)", completes: completesSymbols,
+			options: []string{"f", "r", "s", "l"}, make: makeCode},
 		{name: "sym", takes: "NAME|ADDRESS...", what: "symbols, by names that may have * and ?", completes: completesSymbols,
 			make: func(v *verb, _ given, words []string) (Question, error) {
 				if len(words) == 0 {
@@ -199,6 +201,20 @@ func makeRead(v *verb, g given, words []string) (Question, error) {
 	if len(words) > 1 {
 		var err error
 		if q.Count, err = strconv.ParseUint(words[1], 0, 32); err != nil || q.Count == 0 {
+			return nil, v.wrong(words[1:])
+		}
+	}
+	return q, nil
+}
+
+func makeCode(v *verb, g given, words []string) (Question, error) {
+	if !between(words, 1, 2) || g.has("f") && g.has("r") {
+		return nil, v.wrong(words)
+	}
+	q := Code{At: words[0], Function: g.has("f"), Until: g.has("r")}
+	if len(words) > 1 {
+		var err error
+		if q.Count, err = strconv.Atoi(words[1]); err != nil || q.Count < 1 {
 			return nil, v.wrong(words[1:])
 		}
 	}

@@ -38,7 +38,9 @@ func newWorld(t testing.TB) *world {
 	banner := w.Variable("banner", 64)
 	w.Put(banner, []byte("Linux version 7.2.0-test"))
 	w.Words(w.Variable("jiffies", 8), 4294937296)
-	w.Variable("schedule", 0x40)
+	code := w.Variable("schedule", 0x40)
+	// addi sp,sp,-16; nop; ret; and what is none.
+	w.Put(code, []byte{0x41, 0x11, 0x13, 0, 0, 0, 0x82, 0x80, 0, 0})
 	w.Variable("schedule_timeout", 0x40)
 	w.Variable("big", 512)
 	w.first = w.Variable("first_task", 64)

@@ -98,7 +98,7 @@ func (r *Report) stuckStack(in *incident) *stack.Stack {
 
 // readTasks lists the tasks, at most limit, and what ran and waited to run.
 func (r *Report) readTasks(k *kernel.Kernel, limit int) {
-	tasks, err := sched.First(k, limit)
+	tasks, rest, err := sched.First(k, limit)
 	if err != nil {
 		r.missing("tasks", err)
 	}
@@ -109,6 +109,14 @@ func (r *Report) readTasks(k *kernel.Kernel, limit int) {
 	load, err := sched.ReadLoad(k, tasks)
 	if err != nil {
 		r.missing("uptime and load", err)
+	}
+	more := 0
+	for state, n := range rest {
+		load.States[state] += n
+		more += n
+	}
+	if load.Tasks += more; more > 0 {
+		r.missing("tasks", fmt.Errorf("%d more, which neither ran nor were blocked", more))
 	}
 	r.Load = &load
 }

@@ -137,6 +137,7 @@ var edges = []struct{ from, to, because string }{
 	{"inspect", "kernel/stack", "who called whom"},
 	{"inspect", "kernel/sched", "tasks, run queues"},
 	{"inspect", "kernel/mm", "what memory was used for"},
+	{"inspect", "kernel/disasm", "instructions"},
 	{"inspect", "kernel/fs", "mounts"},
 	{"inspect", "kernel/block", "disks and requests under way"},
 	{"inspect", "kernel/net", "network interfaces"},
