@@ -36,6 +36,8 @@ func TestAnswers(t *testing.T) {
 		"p runqueues", "p runqueues:1.current->comm", "p runqueues:1", "p runqueues:7", "p jiffies", "p -x jiffies", "p big", "p nothing", "p jiffies.x", "p",
 		"rd banner", "rd -a banner 24", "rd -8 banner 20", "rd -16 banner 3", "rd -32 banner 1", "rd -s first_task 4", "rd -p 80200000 1", "rd 0", "rd banner none", "rd -64 banner+8 1", "rd -12 banner",
 		"dis schedule", "dis schedule+2 1", "dis -f schedule+2", "dis -r schedule+2", "dis nothing", "dis 0", "dis schedule none", "dis -f first_task 1",
+		"list module_entry.list gadgets", "list -s number module_entry.list gadgets", "list -h module_entry.list zzz", "list task.comm first_task", "list task first_task", "list task.comm", "list module_entry.list first_task",
+		"vtop banner", "vtop banner 0", "vtop nothing",
 		"sym schedule", "sym sched*", "sym nothing", "sym nothing*", "sym [", "sym schedule+4", "sym schedule nothing",
 		"mod", "mod ext4", "mod nothing", "lsmod | gadget",
 		"log", "netstat", "bt -a -D", "foreach bt here", "kmem -n 3", "ps -k -u", "rd banner |", "| x", "rd banner | grep -v 6c", "sym * | grep -i ^.*SCHED | head 1", "rd banner | head x", "rd banner | sort -n", "rd banner | grep -z x", "rd banner | grep (", "rd 'banner", "# a comment", "rd banner 1 # here too", "quit now",
