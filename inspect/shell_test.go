@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -50,9 +52,17 @@ func TestAnswers(t *testing.T) {
 			ui.WriteError(&b, "error", err)
 		}
 	}
+	// Where the linear map has what was made is the machine's business.
+	text := regexp.MustCompile(`ffffaf8[0-9a-f]{9}`).ReplaceAllStringFunc(b.String(), func(s string) string {
+		at, err := strconv.ParseUint(s, 16, 64)
+		if err != nil {
+			t.Error(err)
+		}
+		return fmt.Sprintf("(linear+%#06x)", at-w.base)
+	})
 	golden := filepath.Join("testdata", "answers.txt")
 	if *update {
-		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
+		if err := os.WriteFile(golden, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,7 +70,7 @@ func TestAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(string(want), b.String()); d != "" {
+	if d := cmp.Diff(string(want), text); d != "" {
 		t.Errorf("answers (-want +got), -update accepts them:\n%s", d)
 	}
 	for line := range strings.Lines(b.String()) {

@@ -14,6 +14,7 @@ import (
 // world is a dead machine with some data, types and symbols.
 type world struct {
 	*kerneltest.Data
+	base          uint64 // of what is made in the linear map
 	first, second uint64 // struct task
 }
 
@@ -22,6 +23,7 @@ const perCPU = 0x1000
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{Data: kerneltest.NewData()}
+	w.base = w.Bytes(64)
 	w.Structs("list_head: next prev\n" +
 		"cpumask: bits:8*1\n" +
 		"module_layout: base:8 size:4\n" +

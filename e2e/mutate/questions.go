@@ -17,6 +17,9 @@ import (
 type Question struct {
 	Name string
 	Ask  func(k *kernel.Kernel, w io.Writer) error
+	// Rare: it takes as long as all others together, and is asked of one dump in
+	// eight.
+	Rare bool
 }
 
 // maxAnswer bounds what is written as an answer, in bytes.
@@ -25,13 +28,17 @@ const maxAnswer = 64 << 20
 // Questions are the report in its forms and what the verbs ask.
 func Questions() []Question {
 	return []Question{
-		{"report", askReport},
+		{Name: "report", Ask: askReport},
 		verb("mem", inspect.MemoryUse{}, inspect.MemoryUse{Caches: true}),
 		verb("ps", inspect.Tasks{}, inspect.RunQueues{}),
 		verb("bt", inspect.Stacks{}, inspect.Stacks{CPUs: true}, inspect.Stacks{All: true}),
 		verb("mod", inspect.Modules{}),
 		verb("log", inspect.Log{}),
-		verb("sym", inspect.Symbols{Names: []string{"init_task", "*mutex_lock*", "init_task+8"}}),
+		verb("mount", inspect.Mounts{}),
+		verb("dev", inspect.Disks{}),
+		verb("net", inspect.Interfaces{}),
+		verb("sym", inspect.Symbols{Names: []string{"init_task+8"}}),
+		rare(verb("sym", inspect.Symbols{Names: []string{"*mutex_lock*"}})),
 		verb("rd", inspect.Read{At: "init_task", Count: 512, Symbols: true}),
 		verb("struct", inspect.Struct{Type: "task_struct"}, inspect.Struct{Type: "task_struct", At: "init_task"},
 			inspect.Struct{Type: "rq.curr->comm,curr->mm->pgd", At: "runqueues:1"}),
@@ -61,7 +68,7 @@ func askReport(k *kernel.Kernel, w io.Writer) error {
 
 // verb asks as the command of that name does, for people and for programs.
 func verb(name string, all ...inspect.Question) Question {
-	return Question{name, func(k *kernel.Kernel, w io.Writer) error {
+	return Question{Name: name, Ask: func(k *kernel.Kernel, w io.Writer) error {
 		s := inspect.New(k, false)
 		for _, q := range all {
 			a, err := s.Ask(q)
@@ -79,6 +86,11 @@ func verb(name string, all ...inspect.Question) Question {
 		}
 		return nil
 	}}
+}
+
+func rare(q Question) Question {
+	q.Rare = true
+	return q
 }
 
 var errAnswer = errors.New("no such answer may be")

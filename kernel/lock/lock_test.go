@@ -426,3 +426,29 @@ func FuzzFind(f *testing.F) {
 		}
 	})
 }
+
+// A machine on which ten thousand tasks are blocked, the half of them by one lock.
+func BenchmarkFind(b *testing.B) {
+	const n = 10_000
+	w := newWorld("")
+	holder, _ := w.sleeper("S", "holder", "schedule")
+	var nodes []uint64
+	for i := range n {
+		if i%2 == 0 {
+			_, node := w.waiter("waits", "__mutex_lock.constprop.0")
+			nodes = append(nodes, node)
+		} else {
+			w.sleeper("D", "completion", "wait_for_completion")
+		}
+	}
+	w.mutex(holder, nodes...)
+	if locks, _, err := w.find(b); err != nil || len(locks) != 1 || len(locks[0].Waiters) != n/2 {
+		b.Fatalf("%d locks, %v", len(locks), err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := w.find(b); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
