@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -85,7 +86,7 @@ func TestScript(t *testing.T) {
 	w := newWorld(t)
 	sh := NewShell(New(w.kernel(t), false), true)
 	var out, errOut bytes.Buffer
-	err := sh.Run(strings.NewReader("struct task first_task\nnothing\n\nsym schedule\np runqueues\nrd banner 1\nmod\nstruct queue\nquit\nsym jiffies\n"), &out, &errOut, 80)
+	err := sh.Run(t.Context(), strings.NewReader("struct task first_task\nnothing\n\nsym schedule\np runqueues\nrd banner 1\nmod\nstruct queue\nquit\nsym jiffies\n"), &out, &errOut, 80)
 	if !errors.Is(err, ErrLines) || !strings.HasPrefix(errOut.String(), "line 2: \"nothing\" is no question\nhint: ") {
 		t.Errorf("%v, %q; want that line 2 was not answered", err, &errOut)
 	}
@@ -225,7 +226,36 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// torn fails some times, as lists of a running kernel do.
+// ^C ends an answer, and nothing else.
+func TestInterrupt(t *testing.T) {
+	var b bytes.Buffer
+	w := interruptible(&b)
+	defer w.stop()
+	if _, err := w.Write([]byte("before")); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		err = self.Signal(os.Interrupt)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.signal <- <-w.signal // it has come
+	if _, err := w.Write([]byte("after")); !errors.Is(err, errInterrupted) || b.String() != "before" {
+		t.Errorf("%q, %v; want no more after ^C", &b, err)
+	}
+	// A script ends when it should.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	b.Reset()
+	sh := NewShell(New(newWorld(t).kernel(t), false), false)
+	if err := sh.Run(ctx, strings.NewReader("help\nhelp\n"), &b, &b, 80); !errors.Is(err, context.Canceled) || b.Len() > 0 {
+		t.Errorf("%q, %v", &b, err)
+	}
+}
+
+// tearing fails some times, as lists of a running kernel do.
 type tearing struct {
 	fail, asked int
 	err         error
