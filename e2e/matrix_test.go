@@ -95,6 +95,7 @@ func (c cell) test(t *testing.T) {
 	t.Run("levels", func(t *testing.T) { rightPages(t, j, raw) })
 	if thorough {
 		c.forms(t, k, j, s)
+		t.Run("damaged", func(t *testing.T) { answersDamaged(t, s.file("vmcore")) })
 	}
 	for level, suite := range []string{"sid", "trixie"} {
 		if thorough && (full() || c.suite == suite) {

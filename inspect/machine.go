@@ -80,9 +80,8 @@ func (q Modules) Ask(s *Session) (Answer, error) {
 		}
 	}
 	for _, n := range q.Names {
-		// In names of files there is a dash where the kernel has an underscore.
 		if !used[n] {
-			missing = errors.Join(missing, fmt.Errorf("module %s: %w", n, kernel.ErrNotFound))
+			missing = errors.Join(missing, &hinted{fmt.Errorf("module %s: %w", n, kernel.ErrNotFound), "mod alone lists all that were loaded"})
 		}
 	}
 	if len(list.Modules) == 0 && missing != nil {

@@ -65,6 +65,9 @@ func (sh *Shell) ask(line []string) (Answer, error) {
 		return sh.help(line[1:])
 	}
 	v := find(sh.verbs, line[0])
+	if line[0] == "union" || line[0] == "enum" {
+		line = append([]string{"struct"}, line...)
+	}
 	if v == nil {
 		// A type alone is a wish to see it, as in crash.
 		if types, err := sh.s.Types(); err == nil {

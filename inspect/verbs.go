@@ -78,6 +78,9 @@ func verbs() []*verb {
 			make: func(_ *verb, _ given, words []string) (Question, error) { return Modules{Names: words}, nil }},
 		{name: "mem", aliases: []string{"kmem"}, takes: "[-i|-s] [-n N]", what: "what memory was used for; slab caches (-s), only the largest (-n)",
 			options: []string{"i", "s", "n=", "z"}, make: makeMemory},
+		{name: "mount", what: "mounts", make: plain(Mounts{})},
+		{name: "dev", takes: "[-d]", what: "disks, and the requests that they had not answered", options: []string{"d"}, make: plain(Disks{})},
+		{name: "net", what: "network interfaces", make: plain(Interfaces{})},
 		{name: "struct", aliases: []string{"union", "enum", "*"}, takes: "TYPE[.MEMBER,...] [ADDRESS [COUNT]]", what: "a type, or the object at an address", completes: completesBoth,
 			options: []string{"m=", "x", "d", "o"}, make: makeStruct},
 		{name: "whatis", takes: "NAME", what: "a type, a function or a variable as C declares it", completes: completesBoth,
@@ -96,6 +99,8 @@ func verbs() []*verb {
 			}},
 		{name: "rd", takes: "[-8|-16|-32|-64] [-s] [-a] [-p] ADDRESS [COUNT]", what: "memory, with the symbols that words point to (-s), as text (-a), by its physical address (-p)", completes: completesSymbols,
 			options: []string{"8", "16", "32", "64", "s", "a", "p"}, make: makeRead},
+		{name: "dis", takes: "[-f|-r] FUNCTION|ADDRESS [COUNT]", what: "instructions: of a function, from an address on, of the function that it is in (-f), up to it (-r)", completes: completesSymbols,
+			options: []string{"f", "r", "s", "l"}, make: makeCode},
 		{name: "sym", takes: "NAME|ADDRESS...", what: "symbols, by names that may have * and ?", completes: completesSymbols,
 			make: func(v *verb, _ given, words []string) (Question, error) {
 				if len(words) == 0 {
@@ -196,6 +201,20 @@ func makeRead(v *verb, g given, words []string) (Question, error) {
 	if len(words) > 1 {
 		var err error
 		if q.Count, err = strconv.ParseUint(words[1], 0, 32); err != nil || q.Count == 0 {
+			return nil, v.wrong(words[1:])
+		}
+	}
+	return q, nil
+}
+
+func makeCode(v *verb, g given, words []string) (Question, error) {
+	if !between(words, 1, 2) || g.has("f") && g.has("r") {
+		return nil, v.wrong(words)
+	}
+	q := Code{At: words[0], Function: g.has("f"), Until: g.has("r")}
+	if len(words) > 1 {
+		var err error
+		if q.Count, err = strconv.Atoi(words[1]); err != nil || q.Count < 1 {
 			return nil, v.wrong(words[1:])
 		}
 	}

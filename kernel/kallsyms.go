@@ -51,6 +51,7 @@ type kallsyms struct {
 	markers                  []uint32
 	starts                   []VirtAddr
 	lastNames, lastAddresses *window
+	markErr                  error // why they cannot be had
 
 	// What earlier questions came to; guarded by Kernel.symbolsMu.
 	asked  map[string]bool
@@ -554,8 +555,12 @@ func (k *Kernel) coreSymbolAt(va VirtAddr) (Symbol, error) {
 }
 
 func (s *kallsyms) symbolAt(va VirtAddr) (Symbol, error) {
-	if err := s.mark(); err != nil {
-		return Symbol{}, err
+	// Where names are damaged they are so for the next question, too.
+	if s.markErr == nil {
+		s.markErr = s.mark()
+	}
+	if s.markErr != nil {
+		return Symbol{}, s.markErr
 	}
 	var failed error
 	address := func(i uint64) VirtAddr {

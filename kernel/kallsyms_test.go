@@ -317,4 +317,14 @@ func TestDamagedTableIsReadOnce(t *testing.T) {
 	if n := c.reads.Load() - before; n != 0 {
 		t.Errorf("%d reads to learn the same again", n)
 	}
+	if _, err := k.coreSymbolAt(testImage + 0x4000); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("symbol at an address: %v", err)
+	}
+	before = c.reads.Load()
+	if _, err := k.coreSymbolAt(testImage + 0x4004); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("symbol at another address: %v", err)
+	}
+	if n := c.reads.Load() - before; n != 0 {
+		t.Errorf("%d reads to learn the same again", n)
+	}
 }

@@ -111,6 +111,21 @@ seqcount_raw_spinlock:
 
 // For package kernel/lock: who holds and who waits.
 const wantedLocks = `
+task_struct: thread stack blocker blocked_on pi_blocked_on
+thread_struct: sp cpu_context
+cpu_context: sp
+thread_union:
+mutex: owner wait_list first_waiter
+mutex_waiter: list task
+rw_semaphore: count owner wait_list first_waiter
+rwsem_waiter: list task
+semaphore: count wait_list first_waiter last_holder
+semaphore_waiter: list task
+percpu_rw_semaphore: read_count writer waiters
+wait_queue_head: head
+wait_queue_entry: private func entry
+rt_mutex_base: waiters owner
+rt_mutex_waiter: tree tree_entry task lock
 `
 
 // For package kernel/mm: memory in use.
@@ -204,4 +219,5 @@ ret_from_fork ret_from_kernel_thread ret_from_fork_kernel_asm ret_from_fork_user
 _start_kernel secondary_start_sbi irq_stack_ptr overflow_stack return_to_handler
 blockdev_superblock tk_fast_mono init_net
 runqueues nr_threads tk_core timekeeper_data jiffies_64 tick_nsec avenrun
+percpu_rwsem_wake_function
 `

@@ -9,7 +9,9 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/block"
+	"github.com/panicroom-kdump/panicroom/kernel/disasm"
 	"github.com/panicroom-kdump/panicroom/kernel/fs"
+	"github.com/panicroom-kdump/panicroom/kernel/lock"
 	"github.com/panicroom-kdump/panicroom/kernel/mm"
 	"github.com/panicroom-kdump/panicroom/kernel/net"
 	"github.com/panicroom-kdump/panicroom/kernel/sched"
@@ -22,6 +24,8 @@ const (
 	maxBlocked   = 4096 // tasks whose stacks are read
 	maxGroups    = 64   // different stacks of blocked tasks
 	maxSlabs     = 20
+
+	codeBefore, codeAfter = 8, 4 // instructions around the one at fault
 )
 
 // look adds what the dead kernel's structs say of the machine: what no log has
@@ -35,8 +39,12 @@ func (r *Report) look(k *kernel.Kernel, in *incident, cpus []kernel.CPU, opts *O
 	r.readTasks(k, limit)
 	ran := r.readStacks(k, cpus)
 	r.explain(k, in, r.crashedStack(), r.stuckStack(in), ran)
+	r.readCode(k)
 	r.readMemory(k)
 	var err error
+	if r.Locks, r.Chains, err = lock.Find(k, r.Tasks); err != nil {
+		r.missing("locks", err)
+	}
 	if r.Disks, err = block.Disks(k); err != nil {
 		r.missing("disks", err)
 	}
@@ -45,6 +53,17 @@ func (r *Report) look(k *kernel.Kernel, in *incident, cpus []kernel.CPU, opts *O
 	}
 	if r.Net, err = net.Interfaces(k); err != nil {
 		r.missing("network interfaces", err)
+	}
+}
+
+// readCode shows the instructions around the one at fault.
+func (r *Report) readCode(k *kernel.Kernel) {
+	if r.Fault == nil || r.Fault.PC == 0 {
+		return
+	}
+	var err error
+	if r.Fault.Code, err = disasm.Around(k, r.Fault.PC, codeBefore, codeAfter); err != nil {
+		r.missing("code at the fault", err)
 	}
 }
 
@@ -79,7 +98,7 @@ func (r *Report) stuckStack(in *incident) *stack.Stack {
 
 // readTasks lists the tasks, at most limit, and what ran and waited to run.
 func (r *Report) readTasks(k *kernel.Kernel, limit int) {
-	tasks, err := sched.First(k, limit)
+	tasks, rest, err := sched.First(k, limit)
 	if err != nil {
 		r.missing("tasks", err)
 	}
@@ -90,6 +109,14 @@ func (r *Report) readTasks(k *kernel.Kernel, limit int) {
 	load, err := sched.ReadLoad(k, tasks)
 	if err != nil {
 		r.missing("uptime and load", err)
+	}
+	more := 0
+	for state, n := range rest {
+		load.States[state] += n
+		more += n
+	}
+	if load.Tasks += more; more > 0 {
+		r.missing("tasks", fmt.Errorf("%d more, which neither ran nor were blocked", more))
 	}
 	r.Load = &load
 }

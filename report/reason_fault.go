@@ -250,15 +250,19 @@ func (f *fault) decodeAddress(arch *kernel.Arch, mapped func(kernel.VirtAddr) bo
 			return ClassNoExecute, fmt.Sprintf("jump to %#x, which is not code", a)
 		}
 	}
+	where := fmt.Sprintf(" %#x", a)
+	if mapped != nil {
+		where += ", where nothing is"
+	}
 	switch {
 	case strings.Contains(f.words, "write to read-only memory"):
 		return ClassWriteProtect, fmt.Sprintf("write at %#x, which is read-only", a)
 	case strings.Contains(f.words, "non-executable memory"):
 		return ClassNoExecute, fmt.Sprintf("jump to %#x, which is not code", a)
 	case f.access == accessExecute:
-		return ClassPageFault, fmt.Sprintf("jump to %#x, where nothing is", a)
+		return ClassPageFault, "jump to" + where
 	}
-	return ClassPageFault, f.verb() + fmt.Sprintf(" at %#x, where nothing is", a)
+	return ClassPageFault, f.verb() + " at" + where
 }
 
 // addressHalf tells whether the address is one of programs, and whether it is

@@ -18,6 +18,11 @@ import (
 // is unknown.
 func (r *Report) explain(k source, in *incident, crashed, stuck *stack.Stack, task kernel.VirtAddr) {
 	c := &r.Crash
+	if c.Kind == KindUnknown {
+		if c.Kind, in.class = guess(crashed); c.Kind != KindUnknown {
+			c.Cause = fmt.Sprintf("%s, by the stack: the log does not say", in.class)
+		}
+	}
 	c.Class, c.Source, c.Waited = in.class, in.source, in.waited
 	if c.Stuck = in.stuck; c.Stuck == nil && in.stuckCPU >= 0 {
 		c.Stuck = r.ranOn(in.stuckCPU)
@@ -98,8 +103,14 @@ func (r *Report) meaning() string {
 	return printable(s)
 }
 
-// ranOn is the task that the report has on a CPU.
+// ranOn is the task that ran on a CPU: the scheduler knows it of CPUs that left no
+// note, too, since they did not answer.
 func (r *Report) ranOn(cpu int64) *Task {
+	for _, q := range r.RunQueues {
+		if int64(q.CPU) == cpu && q.Current.Addr != 0 {
+			return &Task{Comm: printable(q.Current.Comm), PID: int64(q.Current.PID), CPU: q.CPU}
+		}
+	}
 	for _, c := range r.CPUs {
 		if int64(c.Number) == cpu {
 			return &Task{Comm: c.Comm, PID: int64(c.PID), CPU: c.Number}
@@ -118,8 +129,8 @@ func faultRegs(s *stack.Stack) *stack.Regs {
 		if f.Regs == nil {
 			continue
 		}
-		if f.Regs.User || strings.Contains(f.Regs.Cause, "interrupt") || f.Doubt != "" {
-			return nil
+		if f.Regs.User || f.Regs.Code > 63 || f.Doubt != "" {
+			return nil // the highest bit marks interrupts
 		}
 		return f.Regs
 	}
@@ -137,9 +148,6 @@ func (f *fault) takeRegs(regs *stack.Regs) {
 	}
 	if f.hasPC && f.pc != pc {
 		return
-	}
-	if regs.Code > 63 {
-		return // the highest bit marks interrupts
 	}
 	f.pc, f.hasPC = pc, true
 	f.cause, f.hasCause = int64(regs.Code), true

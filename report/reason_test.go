@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
+	"github.com/panicroom-kdump/panicroom/kernel/stack"
 )
 
 // stamped puts the time 50 before every line.
@@ -252,5 +253,38 @@ func TestClassesAreDocumented(t *testing.T) {
 	}
 	if n < 50 {
 		t.Errorf("found %d kinds and classes in the code; the test has to be mended", n)
+	}
+}
+
+// TestGuess checks what the stack alone tells.
+func TestGuess(t *testing.T) {
+	fault := func(code uint64, names string) *stack.Stack {
+		s := frames(names)
+		for i := range s.Frames {
+			if s.Frames[i].Interrupted {
+				s.Frames[i].Regs = &stack.Regs{Code: code}
+			}
+		}
+		return s
+	}
+	for _, c := range []struct {
+		s     *stack.Stack
+		kind  Kind
+		class Class
+	}{
+		{frames("riscv_crash_save_regs __crash_kexec panic sysrq_handle_crash __handle_sysrq"), KindSysrq, ClassRequest},
+		{frames("riscv_crash_save_regs __crash_kexec panic out_of_memory __alloc_pages_noprof"), KindMemory, ClassOOM},
+		{frames("panic watchdog_timer_fn __hrtimer_run_queues !spin run"), KindLockup, ClassSoftLockup},
+		{frames("panic handle_bad_stack !memset walk walk"), KindOops, ClassStackOverflow},
+		{frames("__crash_kexec vpanic panic gadget_check vfs_read"), KindPanic, ClassOther},
+		{fault(riscvBreakpoint, "!gadget_check vfs_read"), KindBug, ClassAssertion},
+		{fault(riscvLoadPage, "!gadget_check vfs_read"), KindOops, ClassException},
+		{fault(1<<63|5, "!default_idle_call do_idle"), KindUnknown, ""},
+		{frames("default_idle_call do_idle"), KindUnknown, ""},
+		{nil, KindUnknown, ""},
+	} {
+		if kind, class := guess(c.s); kind != c.kind || class != c.class {
+			t.Errorf("%+v: %s, %s; want %s, %s", c.s, kind, class, c.kind, c.class)
+		}
 	}
 }

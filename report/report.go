@@ -15,6 +15,7 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/block"
+	"github.com/panicroom-kdump/panicroom/kernel/disasm"
 	"github.com/panicroom-kdump/panicroom/kernel/fs"
 	"github.com/panicroom-kdump/panicroom/kernel/lock"
 	"github.com/panicroom-kdump/panicroom/kernel/mm"
@@ -165,20 +166,12 @@ type Group struct {
 type Fault struct {
 	PC kernel.VirtAddr `json:"pc"`
 	// Code are the instructions around it.
-	Code []Instruction `json:"code,omitempty"`
+	Code []disasm.Instruction `json:"code,omitempty"`
 	// Address is what was accessed, for faults of memory.
 	Address kernel.VirtAddr `json:"address,omitempty"`
 	// Meaning says what the fault is in words: "read through a null pointer,
 	// at offset 0x18".
 	Meaning string `json:"meaning,omitempty"`
-}
-
-// Instruction is one instruction of the dead kernel's code.
-type Instruction struct {
-	Addr  kernel.VirtAddr `json:"addr"`
-	Bytes string          `json:"bytes"` // hexadecimal, in the order of memory
-	Text  string          `json:"text"`  // as an assembler reads it; "" if it is none
-	Fault bool            `json:"fault,omitempty"`
 }
 
 // Signature is what a crash is recognised by: docs/signature.md.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/panicroom-kdump/panicroom/kernel/disasm"
 	"github.com/panicroom-kdump/panicroom/kernel/stack"
 )
 
@@ -59,7 +60,7 @@ func (r *Report) writeFault(t *text) {
 	}
 	t.heading("Code at the fault")
 	code := r.Fault.Code
-	at := slices.IndexFunc(code, func(i Instruction) bool { return i.Fault })
+	at := slices.IndexFunc(code, func(i disasm.Instruction) bool { return i.Fault })
 	if at >= 0 {
 		code = code[max(0, at-textCode):min(len(code), at+textCode+1)]
 	}

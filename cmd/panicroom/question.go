@@ -53,7 +53,12 @@ func (s *subject) open(crash string) (*vmcore.Dump, *kernel.Kernel, error) {
 	if !s.live {
 		return openKernel(crash)
 	}
-	d, err := openLive(os.DirFS("/"), "/proc/kcore")
+	return openRunning(os.DirFS("/"), "/proc/kcore")
+}
+
+// openRunning opens the running kernel, whose machine root has the files of.
+func openRunning(root fs.FS, core string) (*vmcore.Dump, *kernel.Kernel, error) {
+	d, err := openLive(root, core)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ui.Hint(err, "the kernel must have CONFIG_PROC_KCORE to be asked while it runs")
 	}

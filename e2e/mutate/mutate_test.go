@@ -200,7 +200,7 @@ func TestWhatMayNotBe(t *testing.T) {
 		}
 		res := b.Run(Options{
 			Seed: 6, First: 1, N: 3, Limit: limit, Memory: memory,
-			Begin: func(int) { asked++ }, Questions: []Question{{c.name, quiet(b, c.ask)}},
+			Begin: func(int) { asked++ }, Questions: []Question{{Name: c.name, Ask: quiet(b, c.ask)}},
 		})
 		if len(res.Failed) == 0 || !strings.Contains(res.Failed[0].What, c.says) || !strings.Contains(res.Failed[0].Stack, c.stack) || res.Failed[0].Damage == "" {
 			t.Errorf("%s: %+v", c.name, res)

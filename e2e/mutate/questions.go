@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/panicroom-kdump/panicroom/inspect"
 	"github.com/panicroom-kdump/panicroom/kernel"
-	"github.com/panicroom-kdump/panicroom/kernel/mm"
-	"github.com/panicroom-kdump/panicroom/kernel/sched"
-	"github.com/panicroom-kdump/panicroom/kernel/stack"
 	"github.com/panicroom-kdump/panicroom/report"
 )
 
@@ -19,104 +17,32 @@ import (
 type Question struct {
 	Name string
 	Ask  func(k *kernel.Kernel, w io.Writer) error
+	// Rare: it takes as long as all others together, and is asked of one dump in
+	// eight.
+	Rare bool
 }
 
-// maxAnswer bounds what is written, in bytes.
+// maxAnswer bounds what is written as an answer, in bytes.
 const maxAnswer = 64 << 20
 
 // Questions are the report in its forms and what the verbs ask.
 func Questions() []Question {
 	return []Question{
-		{"report", askReport},
-		{"mem", func(k *kernel.Kernel, w io.Writer) error {
-			s, err := mm.Read(k)
-			c, err2 := mm.Caches(k)
-			return show(w, s, c, err, err2)
-		}},
-		{"log", func(k *kernel.Kernel, w io.Writer) error {
-			for r, err := range k.Log() {
-				if err != nil {
-					return show(w, err)
-				}
-				fmt.Fprintln(w, r.Line())
-			}
-			return nil
-		}},
-		{"mod", askModules},
-		{"ps", askTasks},
-		{"bt", askStacks},
-		{"sym", func(k *kernel.Kernel, w io.Writer) error {
-			at, err := k.Variable("init_task")
-			s, off, err2 := k.SymbolAt(at + 8)
-			return show(w, at, err, s, off, err2, k.Check())
-		}},
+		{Name: "report", Ask: askReport},
+		verb("mem", inspect.MemoryUse{}, inspect.MemoryUse{Caches: true}),
+		verb("ps", inspect.Tasks{}, inspect.RunQueues{}),
+		verb("bt", inspect.Stacks{}, inspect.Stacks{CPUs: true}, inspect.Stacks{All: true}),
+		verb("mod", inspect.Modules{}),
+		verb("log", inspect.Log{}),
+		verb("mount", inspect.Mounts{}),
+		verb("dev", inspect.Disks{}),
+		verb("net", inspect.Interfaces{}),
+		verb("sym", inspect.Symbols{Names: []string{"init_task+8"}}),
+		rare(verb("sym", inspect.Symbols{Names: []string{"*mutex_lock*"}})),
+		verb("rd", inspect.Read{At: "init_task", Count: 512, Symbols: true}),
+		verb("struct", inspect.Struct{Type: "task_struct"}, inspect.Struct{Type: "task_struct", At: "init_task"},
+			inspect.Struct{Type: "rq.curr->comm,curr->mm->pgd", At: "runqueues:1"}),
 	}
-}
-
-// show writes parts of an answer, errors among them.
-func show(w io.Writer, parts ...any) error {
-	for _, p := range parts {
-		if err, ok := p.(error); ok {
-			p = err.Error()
-		}
-		if err := json.NewEncoder(w).Encode(p); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func askTasks(k *kernel.Kernel, w io.Writer) error {
-	tasks, err := sched.Tasks(k)
-	queues, err2 := sched.RunQueues(k)
-	load, err3 := sched.ReadLoad(k, tasks)
-	current, err4 := sched.Current(k)
-	return show(w, tasks, err, queues, err2, load, err3, current, err4)
-}
-
-// askStacks unwinds the stacks of all CPUs and tasks, as if all slept.
-func askStacks(k *kernel.Kernel, w io.Writer) error {
-	u, err := stack.New(k)
-	if err != nil {
-		return show(w, err)
-	}
-	tasks, err := sched.Tasks(k)
-	cpus, err2 := k.CPUs()
-	if err := show(w, err, err2); err != nil {
-		return err
-	}
-	for _, c := range cpus {
-		if err := show(w, u.CPU(c, 0)); err != nil {
-			return err
-		}
-	}
-	for _, t := range tasks {
-		if err := show(w, u.Sleeping(t.Addr)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func askModules(k *kernel.Kernel, w io.Writer) error {
-	for m, err := range k.Modules() {
-		if err != nil {
-			return show(w, err)
-		}
-		n := 0
-		for s, err := range k.ModuleSymbols(&m) {
-			if err != nil {
-				if err := show(w, err); err != nil {
-					return err
-				}
-			}
-			n += len(s.Name)
-		}
-		if err := show(w, m.Name, m.State, m.Size, n); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func askReport(k *kernel.Kernel, w io.Writer) error {
@@ -137,7 +63,34 @@ func askReport(k *kernel.Kernel, w io.Writer) error {
 			return fmt.Errorf("%s: %w", form.name, err)
 		}
 	}
-	return show(w, r.Headline())
+	return nil
+}
+
+// verb asks as the command of that name does, for people and for programs.
+func verb(name string, all ...inspect.Question) Question {
+	return Question{Name: name, Ask: func(k *kernel.Kernel, w io.Writer) error {
+		s := inspect.New(k, false)
+		for _, q := range all {
+			a, err := s.Ask(q)
+			if a != nil {
+				if err := a.Write(&answer{Writer: w, printable: true}, 80); err != nil {
+					return fmt.Errorf("%+v as text: %w", q, err)
+				}
+				if err := json.NewEncoder(&answer{Writer: w, printable: true}).Encode(a); err != nil {
+					return fmt.Errorf("%+v as JSON: %w", q, err)
+				}
+			}
+			if _, werr := fmt.Fprintln(w, err); werr != nil {
+				return werr
+			}
+		}
+		return nil
+	}}
+}
+
+func rare(q Question) Question {
+	q.Rare = true
+	return q
 }
 
 var errAnswer = errors.New("no such answer may be")

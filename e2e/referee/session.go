@@ -58,6 +58,10 @@ func (s *Session) Ask(ctx context.Context) (*Answers, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
+	lean := filepath.Join(dir, "vmlinux")
+	if err := leanVmlinux(s.Vmlinux, lean); err != nil {
+		return nil, err
+	}
 	input := filepath.Join(dir, "crash.in")
 	questions := append(append([]string(nil), s.Questions...), "exit")
 	var script strings.Builder
@@ -72,7 +76,7 @@ func (s *Session) Ask(ctx context.Context) (*Answers, error) {
 		more = []string{"--no_modules"}
 	}
 	begin := time.Now()
-	out, err := crashCommand(ctx, crash.qemu, crash.root, input, s.Vmlinux, s.Files, more)
+	out, err := crashCommand(ctx, crash.qemu, crash.root, input, lean, s.Files, more)
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		return nil, err
 	}

@@ -11,10 +11,17 @@ import (
 )
 
 const (
-	whyNoName   reason = "a machine without a name is \"(none)\" to the kernel and to crash; the report leaves it out"
-	whyTick     reason = "crash reads the time of the last tick, as the kernel keeps it; we read vmcoreinfo's CRASHTIME, which the dying kernel wrote before its last tick"
-	whySaidLast reason = "crash's PANIC is a line of the log, ours the words that panic() was given, without what the kernel puts before them"
+	whyNoName  reason = "a machine without a name is \"(none)\" to the kernel and to crash; the report leaves it out"
+	whyTick    reason = "crash reads the time of the last tick, as the kernel keeps it; we read vmcoreinfo's CRASHTIME, which the dying kernel wrote before its last tick"
+	whyNoClock reason = "crash does not find the clock of kernels from 6.17 on, timekeeper_data, and says that it is 1970"
+	whyTicks   reason = "crash counts ticks (jiffies), of which some come late or not at all; ours is the clock"
 )
+
+// epoch is what crash says when it knows no date.
+const epoch = "Thu Jan  1 00:00:00 UTC 1970"
+
+// ticksPerSecond is HZ of Debian's riscv64 kernels.
+const ticksPerSecond = 250
 
 // maxTicks is how far apart the two clocks may be: the kernel that panics waits a second
 // for its other CPUs, with ticks.
@@ -48,7 +55,42 @@ func compareSys(o *ours, t *theirs) *comparison {
 	c.date(r.Crash.Time, t.sys["DATE"])
 	c.Things++
 	c.panicText(r.Crash.Reason, t.sys["PANIC"])
+	c.Things++
+	why := reason("")
+	if t.sys["UPTIME"] == clock(o.ticks/ticksPerSecond) {
+		why = whyTicks
+	}
+	c.allow(why, "UPTIME", clock(o.load.Uptime/1e9), t.sys["UPTIME"])
+	c.Things++
+	l := o.load.Averages
+	c.same("LOAD AVERAGE", fmt.Sprintf("%.2f, %.2f, %.2f", l[0], l[1], l[2]), t.sys["LOAD AVERAGE"])
+	c.Things++
+	c.same("TASKS", strconv.Itoa(o.load.Tasks), t.sys["TASKS"])
+	c.Things++
+	var present uint64
+	for _, z := range o.memory.Zones {
+		present += z.Present
+	}
+	c.same("MEMORY", rounded(present), t.sys["MEMORY"])
 	return c
+}
+
+// clock is a time as crash prints it.
+func clock(seconds uint64) string {
+	days := ""
+	if n := seconds / 86400; n > 0 {
+		days = fmt.Sprintf("%d days, ", n)
+	}
+	return fmt.Sprintf("%s%02d:%02d:%02d", days, seconds/3600%24, seconds/60%60, seconds%60)
+}
+
+// rounded is a size as crash prints it.
+func rounded(bytes uint64) string {
+	size, unit := float64(bytes)/(1<<20), "MB"
+	if bytes >= 1<<30 {
+		size, unit = float64(bytes)/(1<<30), "GB"
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", size), ".0") + " " + unit
 }
 
 // date compares the wall clock at the crash; crash runs with UTC for its time zone.
@@ -59,7 +101,9 @@ func (c *comparison) date(ours *time.Time, theirs string) {
 		return
 	}
 	why := reason("")
-	if late := at.Sub(*ours); 0 <= late && late <= maxTicks {
+	if theirs == epoch {
+		why = whyNoClock
+	} else if late := at.Sub(*ours); 0 <= late && late <= maxTicks {
 		why = whyTick
 	}
 	c.allow(why, "DATE", ours.UTC().Format(time.UnixDate), theirs)

@@ -13,6 +13,7 @@ const (
 	whyMapping  reason = "the compiler's mapping symbols ($x and what follows) stand where functions begin; crash takes them for names"
 	whyNoReturn reason = "a call that never returns may be a function's last instruction; the address behind it is the next function's, which crash names, and which we do not"
 	whyLeaf     reason = "the function in which the CPU stopped has no frame of its own, so its caller stands only in the register ra, where crash does not look"
+	whyUser     reason = "our last frame is where user space was, as the registers tell that were saved at the entry to the kernel; crash's walk has ended before"
 	whyEntry    reason = "crash's walk ends before the code that enters the kernel or begins a task, whose frames have another form"
 )
 
@@ -82,10 +83,13 @@ func (c *comparison) frames(whose string, symbolAt symbolNamer, ours stack.Stack
 		c.function(name, symbolAt, ours.Frames[next+at], y)
 		next += at + 1
 	}
-	for _, f := range ours.Frames[next:] {
+	for i, f := range ours.Frames[next:] {
 		why := reason("")
-		if entry(f.Function) {
+		switch {
+		case entry(f.Function):
 			why = whyEntry
+		case int64(f.PC) >= 0 && next+i == len(ours.Frames)-1:
+			why = whyUser // kernel addresses have the highest bit
 		}
 		c.differ(why, difference{whose + ", at the end", describe(f), "nothing"})
 	}

@@ -9,7 +9,8 @@ import (
 
 const (
 	whyThreadParent reason = "crash's PPID is the thread that is the parent, ours its process, as getppid(2) has it"
-	whyIdleTask     reason = "idle tasks of all CPUs but the first are in no list of tasks; crash adds them, we show them as what their CPU ran"
+	whyIdleParent   reason = "crash's parent of an idle task is that of the task which started its CPU; we read real_parent, which is that task"
+	whyStart        reason = "crash reads start_time, ours is start_boottime, as in /proc/PID/stat; the kernel takes one right after the other"
 )
 
 // states are crash's words for the letters of /proc/PID/stat.
@@ -30,7 +31,9 @@ func compareTasks(o *ours, t *theirs) *comparison {
 			name := fmt.Sprintf("PID %d (%s)", x.PID, x.Comm)
 			c.same(name+": PID", uint64(uint32(x.PID)), y.pid)
 			why := reason("")
-			if tgid, ok := process[y.ppid]; ok && tgid == x.PPID {
+			if x.PID == 0 && y.ppid == 0 {
+				why = whyIdleParent
+			} else if tgid, ok := process[y.ppid]; ok && tgid == x.PPID {
 				why = whyThreadParent
 			}
 			c.allow(why, name+": parent", uint64(uint32(x.PPID)), y.ppid)
@@ -43,16 +46,8 @@ func compareTasks(o *ours, t *theirs) *comparison {
 			c.same(name+": memory, KiB", x.RSS>>10, y.rss)
 		},
 		func(x sched.Task) { c.missing("", fmt.Sprintf("PID %d (%s)", x.PID, x.Comm), true) },
-		func(y theirTask) { c.missing(whyIdle(y.pid), fmt.Sprintf("PID %d (%s)", y.pid, y.comm), false) })
+		func(y theirTask) { c.missing("", fmt.Sprintf("PID %d (%s)", y.pid, y.comm), false) })
 	return c
-}
-
-// whyIdle is the reason for which a task of crash's may be missing in our list.
-func whyIdle(pid uint64) reason {
-	if pid == 0 {
-		return whyIdleTask
-	}
-	return ""
 }
 
 // compareTimes compares when each task began and what it used.
@@ -62,19 +57,16 @@ func compareTimes(o *ours, t *theirs) *comparison {
 		func(x sched.Task) uint64 { return uint64(x.Addr) }, func(y theirTimes) uint64 { return y.addr },
 		func(x sched.Task, y theirTimes) {
 			name := fmt.Sprintf("PID %d (%s)", x.PID, x.Comm)
-			c.same(name+": began, ns", x.Started, y.started)
+			why := reason("")
+			if y.started == o.started[x.Addr] && y.started < x.Started {
+				why = whyStart
+			}
+			c.allow(why, name+": began, ns", x.Started, y.started)
 			c.same(name+": user time, ns", x.UserTime, y.user)
 			c.same(name+": system time, ns", x.SystemTime, y.system)
 		},
 		func(x sched.Task) { c.missing("", fmt.Sprintf("PID %d (%s)", x.PID, x.Comm), true) },
-		func(y theirTimes) {
-			i := slices.IndexFunc(t.tasks, func(z theirTask) bool { return z.addr == y.addr })
-			if i < 0 {
-				c.missing("", fmt.Sprintf("task %v", addr(y.addr)), false)
-				return
-			}
-			c.missing(whyIdle(t.tasks[i].pid), fmt.Sprintf("PID %d (%s)", t.tasks[i].pid, t.tasks[i].comm), false)
-		})
+		func(y theirTimes) { c.missing("", fmt.Sprintf("task %v", addr(y.addr)), false) })
 	return c
 }
 

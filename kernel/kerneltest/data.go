@@ -22,6 +22,7 @@ type Data struct {
 	symbols []dataSymbol
 	next    uint64 // free address of the linear map
 	static  uint64 // free address of the image
+	text    uint64 // free address of its functions
 }
 
 type dataStruct struct {
@@ -46,9 +47,10 @@ type dataSymbol struct {
 func NewData() *Data {
 	d := &Data{
 		pages: make(map[vmcore.PhysAddr]*[pageSize]byte), structs: make(map[string]dataStruct),
-		enums: make(map[string]map[string]int64), next: linear(Base + 1<<24), static: imageVirt + 0x10000,
+		enums: make(map[string]map[string]int64), next: linear(Base + 1<<30), static: imageVirt + 0x10000,
 	}
-	d.symbols = []dataSymbol{{"_stext", imageVirt}}
+	d.text = imageVirt + 0x2000
+	d.symbols = []dataSymbol{{"_stext", imageVirt}, {"_etext", d.static}}
 	d.Put(image(rootPhys), make([]byte, pageSize))
 	return d
 }
@@ -140,6 +142,14 @@ func (d *Data) Variable(symbol string, n uint64) uint64 {
 	at := (d.static + 63) &^ 63
 	d.static = at + n
 	d.Put(at, make([]byte, n))
+	d.Symbol(symbol, at)
+	return at
+}
+
+// Function is the address of a new function of 256 bytes.
+func (d *Data) Function(symbol string) uint64 {
+	at := d.text
+	d.text += 256
 	d.Symbol(symbol, at)
 	return at
 }

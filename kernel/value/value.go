@@ -79,7 +79,7 @@ func (r *Reader) read(at place) (Value, error) {
 	}
 	m := r.load(at.addr, size)
 	if m.all != nil {
-		return Value{}, fmt.Errorf("%s at %s: %w", at.typ, at.addr, m.all)
+		return Value{}, fmt.Errorf("%s: %w", at.typ, m.all)
 	}
 	return r.value("", at.typ, m, uint64(at.bit), at.bits, 0)
 }
