@@ -287,7 +287,7 @@ func (c crashKind) check(t *testing.T, r *report.Report) {
 	case c.frames != nil && !slices.Equal(r.Signature.Frames, c.frames):
 		t.Errorf("frames %q; want %q", r.Signature.Frames, c.frames)
 	}
-	if c.frames != nil && !strings.HasPrefix(got.Where, c.frames[0]+"+") && c.class != report.ClassStackOverflow && got.Where != "" {
+	if c.frames != nil && !strings.HasPrefix(got.Where, c.frames[0]+"+") && got.Where != "" {
 		t.Errorf("at %s; want it in %s", got.Where, c.frames[0])
 	}
 }

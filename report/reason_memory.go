@@ -59,12 +59,7 @@ func (r *Report) explain(k source, in *incident, crashed, stuck *stack.Stack, ta
 		// Exceptions look like interrupts in the log: riscv counts them as such.
 		c.InInterrupt = in.interrupt
 	}
-	if names := in.names(); c.Kind == KindLockup && len(in.frames) > 0 {
-		// Waiting and the finding of it are no place.
-		if first := significant(names, 1); len(first) > 0 {
-			c.Where = names[slices.IndexFunc(names, func(s string) bool { return plainName(s) == first[0] })]
-		}
-	}
+	r.place(in)
 	r.Signature = r.sign(in, crashed, stuck)
 }
 
@@ -91,6 +86,22 @@ func (r *Report) explainFault(k source, memory *kernel.Kernel, f *fault) {
 	}
 	if c.Kind == KindOops {
 		r.Fault.Meaning = words
+	}
+}
+
+// place moves where it happened out of what only found it: checks of lists, memcpy
+// and its like, the scheduler.
+func (r *Report) place(in *incident) {
+	c := &r.Crash
+	switch {
+	case c.Kind != KindLockup && !machinery(plainName(c.Where)):
+		return
+	case c.Kind != KindLockup && c.Kind != KindOops && c.Kind != KindBug && c.Kind != KindWarning:
+		return
+	}
+	names := in.names()
+	if first := significant(names, 1); len(in.frames) > 0 && len(first) > 0 {
+		c.Where = names[slices.IndexFunc(names, func(s string) bool { return plainName(s) == first[0] })]
 	}
 }
 

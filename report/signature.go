@@ -258,8 +258,10 @@ func (in *incident) names() []string {
 		return []string{in.fault.caller}
 	}
 	var names []string
-	for _, f := range in.frames {
-		if !strings.HasPrefix(f.Text, "? ") {
+	for i, f := range in.frames {
+		// A call does not return to the beginning of a function: the kernel names
+		// the one behind it. Where there are symbols this is mended before.
+		if !strings.HasPrefix(f.Text, "? ") && (i == 0 || !atStart(f.Text)) {
 			names = append(names, f.Text)
 		}
 	}
