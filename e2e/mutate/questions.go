@@ -37,11 +37,10 @@ func Questions() []Question {
 		verb("mount", inspect.Mounts{}),
 		verb("dev", inspect.Disks{}),
 		verb("net", inspect.Interfaces{}),
-		verb("sym", inspect.Symbols{Names: []string{"init_task+8"}}),
-		rare(verb("sym", inspect.Symbols{Names: []string{"*mutex_lock*"}})),
+		rare(verb("sym", inspect.Symbols{Names: []string{"*mutex_lock*", "init_task+8"}})),
 		verb("rd", inspect.Read{At: "init_task", Count: 512, Symbols: true}),
-		verb("struct", inspect.Struct{Type: "task_struct"}, inspect.Struct{Type: "task_struct", At: "init_task"},
-			inspect.Struct{Type: "rq.curr->comm,curr->mm->pgd", At: "runqueues:1"}),
+		rare(verb("struct", inspect.Struct{Type: "task_struct"}, inspect.Struct{Type: "task_struct", At: "init_task"},
+			inspect.Struct{Type: "rq.curr->comm,curr->mm->pgd", At: "runqueues:1"})),
 	}
 }
 

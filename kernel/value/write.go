@@ -149,6 +149,9 @@ func (t *writer) scalar(v Value) string {
 		}
 	case FormPointer:
 		s := fmt.Sprintf("%#x", v.Number)
+		if v.Pointee != "" {
+			return s + " " + strconv.Quote(v.Pointee)
+		}
 		if v.Text != "" {
 			s += " <" + v.Text + ">"
 		}
