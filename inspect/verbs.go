@@ -67,7 +67,7 @@ func verbs() []*verb {
 	return []*verb{
 		{name: "report", what: "what happened, all of it", make: plain(Summary{})},
 		{name: "sys", what: "what happened and on which machine, in short", make: plain(Summary{Brief: true})},
-		{name: "log", aliases: []string{"dmesg"}, what: "the kernel's log", options: []string{"T", "m", "t"}, make: plain(Log{})},
+		{name: "log", aliases: []string{"dmesg"}, what: "the kernel's log", make: plain(Log{})},
 		{name: "bt", takes: "[-a|-D|-t] [TASK]...", what: "stacks: of the CPU that crashed, of all (-a), of blocked tasks (-D), of all tasks (-t), of tasks by PID or name",
 			options: []string{"a", "D", "t"}, make: makeStacks},
 		{name: "foreach", takes: "[user|kernel|STATE|TASK]... bt", what: "stacks of many tasks", make: makeForeach},
@@ -97,10 +97,28 @@ func verbs() []*verb {
 				}
 				return Print{Name: words[0], Hex: g.has("x")}, nil
 			}},
+		{name: "list", takes: "[-h] TYPE.MEMBER HEAD [-s MEMBER,...]", what: "the objects on a list: addresses, or members (-s); HEAD is an object of the type itself (-h)", completes: completesBoth,
+			options: []string{"h", "s=", "x"}, make: func(v *verb, g given, words []string) (Question, error) {
+				if !between(words, 2, 2) {
+					return nil, v.wrong(words)
+				}
+				q := List{Member: words[0], Head: words[1], Object: g.has("h"), Hex: g.has("x")}
+				if m, ok := g["s"]; ok {
+					q.Members = strings.Split(m, ",")
+				}
+				return q, nil
+			}},
+		{name: "vtop", takes: "ADDRESS...", what: "where virtual addresses are in memory", completes: completesSymbols,
+			make: func(v *verb, _ given, words []string) (Question, error) {
+				if len(words) == 0 {
+					return nil, v.wrong(words)
+				}
+				return Translate{At: words}, nil
+			}},
 		{name: "rd", takes: "[-8|-16|-32|-64] [-s] [-a] [-p] ADDRESS [COUNT]", what: "memory, with the symbols that words point to (-s), as text (-a), by its physical address (-p)", completes: completesSymbols,
 			options: []string{"8", "16", "32", "64", "s", "a", "p"}, make: makeRead},
 		{name: "dis", takes: "[-f|-r] FUNCTION|ADDRESS [COUNT]", what: "instructions: of a function, from an address on, of the function that it is in (-f), up to it (-r)", completes: completesSymbols,
-			options: []string{"f", "r", "s", "l"}, make: makeCode},
+			options: []string{"f", "r"}, make: makeCode},
 		{name: "sym", takes: "NAME|ADDRESS...", what: "symbols, by names that may have * and ?", completes: completesSymbols,
 			make: func(v *verb, _ given, words []string) (Question, error) {
 				if len(words) == 0 {

@@ -14,6 +14,7 @@ import (
 // world is a dead machine with some data, types and symbols.
 type world struct {
 	*kerneltest.Data
+	base          uint64 // of what is made in the linear map
 	first, second uint64 // struct task
 }
 
@@ -22,6 +23,7 @@ const perCPU = 0x1000
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{Data: kerneltest.NewData()}
+	w.base = w.Bytes(64)
 	w.Structs("list_head: next prev\n" +
 		"cpumask: bits:8*1\n" +
 		"module_layout: base:8 size:4\n" +
@@ -54,6 +56,10 @@ func newWorld(t testing.TB) *world {
 		}
 		w.Put(at, binary.LittleEndian.AppendUint64(b, next))
 	}
+	gadgets, one, two := w.Variable("gadgets", 16), w.Bytes(24), w.Bytes(24)
+	w.Words(one, 1)
+	w.Words(two, 2)
+	w.Ring(gadgets, one+8, two+8)
 	w.Words(queues, 2, w.first)
 	w.Words(queues+perCPU, 0, w.second)
 	w.modules(t)
@@ -108,9 +114,12 @@ func types(t testing.TB) []byte {
 		{Name: "next", Type: &referee.Pointer{Target: task}, Offset: 192},
 	}
 	queue := &referee.Struct{Name: "queue", Size: 16, Members: []referee.Member{{Name: "running", Type: u64}, {Name: "current", Type: &referee.Pointer{Target: task}, Offset: 64}}}
+	list := &referee.Struct{Name: "list_head", Size: 16}
+	list.Members = []referee.Member{{Name: "next", Type: &referee.Pointer{Target: list}}, {Name: "prev", Type: &referee.Pointer{Target: list}, Offset: 64}}
+	entry := &referee.Struct{Name: "module_entry", Size: 24, Members: []referee.Member{{Name: "number", Type: u64}, {Name: "list", Type: list, Offset: 64}}}
 	b, err := referee.NewBuilder([]referee.Type{
 		task, queue,
-		&referee.Struct{Name: "task_extra", Size: 4, Members: []referee.Member{{Name: "pid", Type: i32}}},
+		entry, &referee.Struct{Name: "task_extra", Size: 4, Members: []referee.Member{{Name: "pid", Type: i32}}},
 		&referee.Enum{Name: "color", Size: 4, Values: []referee.EnumValue{{Name: "RED"}, {Name: "BLUE", Value: 7}}},
 		&referee.Func{Name: "schedule", Type: &referee.FuncProto{Return: i32, Params: []referee.FuncParam{{Name: "task", Type: &referee.Pointer{Target: task}}}}, Linkage: referee.StaticFunc},
 		&referee.Var{Name: "runqueues", Type: queue, Linkage: referee.GlobalVar},

@@ -39,7 +39,7 @@ patched.`,
 					return usage(cmd, fmt.Errorf("%q is no number of instructions", rest[1]))
 				}
 			}
-			return c.ask(&of, crash, q)
+			return c.ask(cmd.Context(), &of, crash, q)
 		},
 	}
 	of.flag(cmd)
