@@ -73,7 +73,11 @@ func (r *Report) writeFault(t *text) {
 		if words == "" {
 			words = "?"
 		}
-		t.wrap(fmt.Sprintf("  %s %016x  ", mark, uint64(i.Addr)), "        ", fmt.Sprintf("%-8s  %s", printable(i.Bytes), printable(words)))
+		bytes := fmt.Sprintf("%-8s  ", printable(i.Bytes))
+		if t.width > 0 && t.width < 64 {
+			bytes = "" // the instruction has the room
+		}
+		t.wrap(fmt.Sprintf("  %s %016x  ", mark, uint64(i.Addr)), "        ", bytes+words)
 	}
 }
 

@@ -37,14 +37,13 @@ func Questions() []Question {
 		verb("mount", inspect.Mounts{}),
 		verb("dev", inspect.Disks{}),
 		verb("net", inspect.Interfaces{}),
-		verb("sym", inspect.Symbols{Names: []string{"init_task+8"}}),
-		rare(verb("sym", inspect.Symbols{Names: []string{"*mutex_lock*"}})),
+		rare(verb("sym", inspect.Symbols{Names: []string{"*mutex_lock*", "init_task+8"}})),
 		verb("rd", inspect.Read{At: "init_task", Count: 512, Symbols: true}),
-		verb("struct", inspect.Struct{Type: "task_struct"}, inspect.Struct{Type: "task_struct", At: "init_task"},
-			inspect.Struct{Type: "rq.curr->comm,curr->mm->pgd", At: "runqueues:1"}),
-		verb("inspect", inspect.Print{Name: "runqueues.curr->comm"}, inspect.WhatIs{Name: "schedule"}, inspect.Code{At: "panic"},
+		rare(verb("struct", inspect.Struct{Type: "task_struct"}, inspect.Struct{Type: "task_struct", At: "init_task"},
+			inspect.Struct{Type: "rq.curr->comm,curr->mm->pgd", At: "runqueues:1"})),
+		rare(verb("inspect", inspect.Print{Name: "runqueues.curr->comm"}, inspect.WhatIs{Name: "schedule"}, inspect.Code{At: "panic"},
 			inspect.List{Member: "task_struct.tasks", Head: "init_task", Object: true, Members: []string{"pid", "mm->pgd"}},
-			inspect.List{Member: "module.list", Head: "modules"}, inspect.Translate{At: []string{"init_task", "modules"}}),
+			inspect.List{Member: "module.list", Head: "modules"}, inspect.Translate{At: []string{"init_task", "modules"}})),
 	}
 }
 

@@ -248,8 +248,9 @@ func (r *reader) cpu(o kernel.Object) int {
 // only when the watchdog of hung tasks comes by. exec_start counts as the clock
 // of tasks of its CPU does; what that one is behind now is taken as what it was
 // behind then, which makes a wait too short by the time that the CPU has spent
-// in interrupts since, never too long. exec_start is 0 of a task that has come
-// from another CPU and waits to run.
+// in interrupts since, never too long. exec_start is 0 of a task that was
+// moved to another CPU and has not run since, which since 6.12 happens to those
+// that sleep, too: when it came to its CPU is the best that is known then.
 func (r *reader) lastRan(o kernel.Object, t *Task) uint64 {
 	var arrived uint64
 	if r.sched != nil {

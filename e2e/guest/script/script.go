@@ -160,8 +160,6 @@ type Stick struct {
 	// Bytes are the sizes of the writes, of which the n-th goes to MiB n+1 of the
 	// disk.
 	Bytes []int `json:"bytes"`
-	// Taken is how many of them the disk takes, without an answer.
-	Taken int `json:"taken"`
 }
 
 // Exit ends the first process, which no kernel survives.

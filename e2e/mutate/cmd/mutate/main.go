@@ -66,6 +66,9 @@ func main() {
 	}
 }
 
+// progress is after how many dumps a process says how far it is.
+const progress = 500
+
 // enough is how many dumps tell whether their damage is seen.
 const enough = 40
 
@@ -192,6 +195,9 @@ func (s *settings) child1(ctx context.Context) (*mutate.Result, error) {
 			result = l.Result
 		} else {
 			begun = l.Begin
+			if begun%progress == 0 {
+				fmt.Fprintf(os.Stderr, "dump %d\n", begun)
+			}
 		}
 	}
 	err = cmd.Wait()
