@@ -1,6 +1,8 @@
 package inspect
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -118,14 +120,22 @@ func (Log) Ask(s *Session) (Answer, error) {
 	return l, nil
 }
 
-// Write writes it as dmesg would have.
+// Write writes it as dmesg would have, without what could disturb a terminal.
 func (l *LogRecords) Write(w io.Writer, _ int) error {
+	clean := strings.NewReplacer("\v", `\x0b`, "\f", `\x0c`, "\r", `\x0d`)
 	for _, r := range l.Records {
-		if _, err := fmt.Fprintln(w, strings.TrimRight(r.Line(), "\n")); err != nil {
+		if _, err := clean.WriteString(w, strings.TrimRight(r.Line(), "\n")+"\n"); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// MarshalJSON writes the records; what could disturb a terminal is escaped there too.
+func (l *LogRecords) MarshalJSON() ([]byte, error) {
+	type plain LogRecords
+	b, err := json.Marshal((*plain)(l))
+	return bytes.ReplaceAll(b, []byte{0x7f}, []byte(`\u007f`)), err
 }
 
 // Summary asks what happened: the report, or its beginning.

@@ -269,6 +269,9 @@ func (q *tearing) Ask(*Session) (Answer, error) {
 }
 
 func TestTorn(t *testing.T) {
+	if torn(Read{}, kernel.ErrNotMapped) || !torn(Tasks{}, kernel.ErrNotMapped) {
+		t.Error("a wrong address is no list that tears, and a list is")
+	}
 	for _, c := range []struct {
 		live        bool
 		fail, asked int
@@ -277,6 +280,7 @@ func TestTorn(t *testing.T) {
 	}{
 		{true, 2, 3, kernel.ErrCorrupt, false},
 		{true, 99, attempts, kernel.ErrCorrupt, true},
+		{true, 1, 2, kernel.ErrNotMapped, false},
 		{true, 99, 1, kernel.ErrNoInfo, false},
 		{false, 2, 1, kernel.ErrCorrupt, false},
 	} {
