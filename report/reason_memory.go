@@ -94,6 +94,9 @@ func (r *Report) explainFault(k source, memory *kernel.Kernel, f *fault) {
 func (r *Report) place(in *incident) {
 	c := &r.Crash
 	switch {
+	case c.Where == "" && c.Kind == KindOops:
+		c.Where = in.fault.caller // it jumped to where no code is
+		return
 	case c.Kind != KindLockup && !machinery(plainName(c.Where)):
 		return
 	case c.Kind != KindLockup && c.Kind != KindOops && c.Kind != KindBug && c.Kind != KindWarning:
