@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -46,6 +47,9 @@ func (r *Report) explain(k source, in *incident, crashed, stuck *stack.Stack, ta
 	}
 	if c.Detail == "" {
 		c.Detail = in.detail(k.Arch().PageSize)
+	}
+	if s := c.Stuck; c.Class == ClassHardLockup && s != nil && s.PID >= 0 {
+		c.Detail += fmt.Sprintf(" while it ran %s (PID %d)", cmp.Or(s.Comm, "a task"), s.PID)
 	}
 	switch {
 	case c.Kind == KindLockup:
@@ -100,6 +104,10 @@ func (r *Report) place(in *incident) {
 	case c.Kind != KindLockup && !machinery(plainName(c.Where)):
 		return
 	case c.Kind != KindLockup && c.Kind != KindOops && c.Kind != KindBug && c.Kind != KindWarning:
+		return
+	}
+	if in.elsewhere() {
+		c.Where = ""
 		return
 	}
 	names := in.names()
