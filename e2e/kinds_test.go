@@ -21,8 +21,9 @@ import (
 
 // crashKind is one way to crash a machine, and what the report must say of it.
 type crashKind struct {
-	name  string
-	steps []script.Step
+	name    string
+	cmdline string
+	steps   []script.Step
 	// serial says that the key SysRq and c on the serial console end it: a panic in
 	// an interrupt.
 	serial bool
@@ -175,7 +176,8 @@ func builtKinds() []crashKind {
 			kind: report.KindLockup, class: report.ClassHardLockup, detail: `^CPU [01] took no interrupt while it ran culprit \(PID \d+\)$`, stuck: "culprit",
 		},
 		{
-			name: "interrupt", steps: []script.Step{harm(script.HarmWrite, "/sys/kernel/debug/provoke-crash/INT_HW_IRQ_EN", "PANIC"), harm(script.HarmWait)},
+			// At the first interrupt of a device, not at the tenth.
+			name: "interrupt", cmdline: "lkdtm.cpoint_count=1", steps: []script.Step{harm(script.HarmWrite, "/sys/kernel/debug/provoke-crash/INT_HW_IRQ_EN", "PANIC"), harm(script.HarmWait)},
 			kind: report.KindPanic, class: report.ClassOther, inInterrupt: true,
 			frames: []string{"lkdtm_PANIC", "lkdtm_do_action", "lkdtm_kprobe_handler"},
 		},
@@ -211,7 +213,7 @@ func TestKinds(t *testing.T) {
 func (c crashKind) test(t *testing.T, suite string) {
 	k := kernel(t, suite)
 	s := &lab.Scenario{
-		Name: "kinds-" + suite + "-" + c.name, Kernel: k, CPUs: 2, MemMiB: 768, Crashkernel: "144M",
+		Name: "kinds-" + suite + "-" + c.name, Kernel: k, CPUs: 2, MemMiB: 768, Crashkernel: "144M", Cmdline: c.cmdline,
 		Disk: &lab.Disk{SizeMiB: 1024}, Programs: []string{panicRoom(t, k)},
 		Steps: append([]script.Step{
 			{Name: "culprit", Write: &script.Write{Path: culprit, Copy: "/init", Mode: 0o755}},
