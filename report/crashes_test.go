@@ -93,7 +93,7 @@ func dmesgLine(t *testing.T, line string) kernel.LogRecord {
 // from its stack: it is the same.
 func TestRecorded(t *testing.T) {
 	all, err := filepath.Glob("testdata/crashes/*.log")
-	if err != nil || len(all) < 10 {
+	if err != nil || len(all) < 20 {
 		t.Fatalf("%d recorded crashes, %v", len(all), err)
 	}
 	for _, path := range all {
@@ -156,7 +156,7 @@ func TestRecordedPairs(t *testing.T) {
 			seen[id] = name
 		}
 	}
-	if pairs < 4 {
+	if pairs < 5 {
 		t.Errorf("%d crashes are recorded of two kernels", pairs)
 	}
 }
