@@ -107,7 +107,7 @@ func TestKexec(t *testing.T) {
 			}
 			// The running kernel is asked, with the one for a panic in its place.
 			for step, says := range map[string]string{
-				"tasks": " panicroom\n", "stack": "schedule+0x", "object": "group_leader->comm = \"swapper/0\"", "banner": "Linux version",
+				"tasks": "\n>", "stack": "schedule+0x", "object": "group_leader->comm = \"swapper/0\"", "banner": "Linux version",
 				"symbols": " do_epoll_wait\n", "code": "schedule:\n", "use": "\"total\": ", "modules": "NAME\n", "kernel log": "Linux version ",
 				"questions": "runqueues:1.nr_running = ",
 			} {

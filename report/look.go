@@ -42,18 +42,14 @@ func (r *Report) look(k *kernel.Kernel, in *incident, cpus []kernel.CPU, opts *O
 	r.readCode(k)
 	r.readMemory(k)
 	var err error
-	if r.Locks, r.Chains, err = lock.Find(k, r.Tasks); err != nil {
-		r.missing("locks", err)
-	}
-	if r.Disks, err = block.Disks(k); err != nil {
-		r.missing("disks", err)
-	}
-	if r.Mounts, err = fs.Mounts(k); err != nil {
-		r.missing("mounts", err)
-	}
-	if r.Net, err = net.Interfaces(k); err != nil {
-		r.missing("network interfaces", err)
-	}
+	r.Locks, r.Chains, err = lock.Find(k, r.Tasks)
+	r.lacks(err)
+	r.Disks, err = block.Disks(k)
+	r.lacks(err)
+	r.Mounts, err = fs.Mounts(k)
+	r.lacks(err)
+	r.Net, err = net.Interfaces(k)
+	r.lacks(err)
 }
 
 // readCode shows the instructions around the one at fault.
@@ -99,17 +95,12 @@ func (r *Report) stuckStack(in *incident) *stack.Stack {
 // readTasks lists the tasks, at most limit, and what ran and waited to run.
 func (r *Report) readTasks(k *kernel.Kernel, limit int) {
 	tasks, rest, err := sched.First(k, limit)
-	if err != nil {
-		r.missing("tasks", err)
-	}
+	r.lacks(err)
 	r.Tasks = tasks
-	if r.RunQueues, err = sched.RunQueues(k); err != nil {
-		r.missing("run queues", err)
-	}
+	r.RunQueues, err = sched.RunQueues(k)
+	r.lacks(err)
 	load, err := sched.ReadLoad(k, tasks)
-	if err != nil {
-		r.missing("uptime and load", err)
-	}
+	r.lacks(err)
 	more := 0
 	for state, n := range rest {
 		load.States[state] += n
@@ -130,7 +121,7 @@ func (r *Report) readStacks(k *kernel.Kernel, cpus []kernel.CPU) (crashed kernel
 	}
 	u, err := stack.New(k)
 	if err != nil {
-		r.missing("stacks", err)
+		r.lacks(err)
 		return 0
 	}
 	for i, c := range cpus {
@@ -207,16 +198,14 @@ func places(s *stack.Stack) string {
 // readMemory says what memory was used for.
 func (r *Report) readMemory(k *kernel.Kernel) {
 	var err error
-	if r.Memory, err = mm.Read(k); err != nil {
-		r.missing("memory", err)
-	}
+	r.Memory, err = mm.Read(k)
+	r.lacks(err)
 	if r.Memory != nil {
 		for _, m := range r.Memory.Missing {
 			r.missing("memory", errors.New(m))
 		}
 	}
-	if r.Slabs, err = mm.Caches(k); err != nil {
-		r.missing("slab caches", err)
-	}
+	r.Slabs, err = mm.Caches(k)
+	r.lacks(err)
 	r.Slabs = r.Slabs[:min(len(r.Slabs), maxSlabs)]
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
@@ -265,8 +266,13 @@ func begin(k source, opts *Options) (*Report, *incident, []kernel.CPU) {
 }
 
 // missing notes what cannot be reported.
-func (r *Report) missing(what string, err error) {
-	r.Missing = append(r.Missing, fmt.Sprintf("%s: %v", what, err))
+func (r *Report) missing(what string, err error) { r.lacks(fmt.Errorf("%s: %w", what, err)) }
+
+// lacks notes an error that says itself what is missing.
+func (r *Report) lacks(err error) {
+	if err != nil {
+		r.Missing = append(r.Missing, strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
 }
 
 // identify says which kernel it was.

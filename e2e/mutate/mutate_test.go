@@ -176,11 +176,11 @@ func TestWhatMayNotBe(t *testing.T) {
 		{"error", func(*kernel.Kernel, io.Writer) error { return errors.New("wrong") }, "error: wrong", true, ""},
 		{"hang", func(*kernel.Kernel, io.Writer) error { <-block; return nil }, "no answer within", false, "mutate_test.go"},
 		{"control", func(_ *kernel.Kernel, w io.Writer) error {
-			_, err := (&answer{Writer: w, printable: true}).Write([]byte("ab\x1b[2J"))
+			_, err := (&answer{Writer: w, ok: asDmesg}).Write([]byte("ab\x1b[2J"))
 			return err
 		}, `a byte 0x1b after "ab"`, true, ""},
 		{"length", func(_ *kernel.Kernel, w io.Writer) error {
-			a := &answer{Writer: io.Discard}
+			a := &answer{Writer: io.Discard, ok: anyByte}
 			for range 65 {
 				if _, err := a.Write(make([]byte, 1<<20)); err != nil {
 					return err

@@ -55,13 +55,13 @@ func askReport(k *kernel.Kernel, w io.Writer) error {
 	for _, form := range []struct {
 		name  string
 		write func(io.Writer) error
-		text  bool
+		ok    func(byte) bool
 	}{
-		{"text", func(w io.Writer) error { return r.WriteText(w, 80) }, true},
-		{"JSON", r.WriteJSON, true},
-		{"HTML", r.WriteHTML, false},
+		{"text", func(w io.Writer) error { return r.WriteText(w, 80) }, printable},
+		{"JSON", r.WriteJSON, inJSON},
+		{"HTML", r.WriteHTML, anyByte},
 	} {
-		if err := form.write(&answer{Writer: w, printable: form.text}); err != nil {
+		if err := form.write(&answer{Writer: w, ok: form.ok}); err != nil {
 			return fmt.Errorf("%s: %w", form.name, err)
 		}
 	}
@@ -71,14 +71,17 @@ func askReport(k *kernel.Kernel, w io.Writer) error {
 // verb asks as the command of that name does, for people and for programs.
 func verb(name string, all ...inspect.Question) Question {
 	return Question{Name: name, Ask: func(k *kernel.Kernel, w io.Writer) error {
-		s := inspect.New(k, false)
+		s, ok := inspect.New(k, false), printable
+		if name == "log" {
+			ok = asDmesg
+		}
 		for _, q := range all {
 			a, err := s.Ask(q)
 			if a != nil {
-				if err := a.Write(&answer{Writer: w, printable: true}, 80); err != nil {
+				if err := a.Write(&answer{Writer: w, ok: ok}, 80); err != nil {
 					return fmt.Errorf("%+v as text: %w", q, err)
 				}
-				if err := json.NewEncoder(&answer{Writer: w, printable: true}).Encode(a); err != nil {
+				if err := json.NewEncoder(&answer{Writer: w, ok: inJSON}).Encode(a); err != nil {
 					return fmt.Errorf("%+v as JSON: %w", q, err)
 				}
 			}
@@ -97,12 +100,19 @@ func rare(q Question) Question {
 
 var errAnswer = errors.New("no such answer may be")
 
-// answer looks at what is written: no more than can be believed, and nothing
-// that a terminal would obey.
+// Bytes that may be in an answer: in one for people nothing that a terminal
+// would obey, but in the log the white space that dmesg leaves in it.
+func printable(c byte) bool { return c >= ' ' && c != 0x7f || c == '\n' || c == '\t' }
+func asDmesg(c byte) bool   { return printable(c) || c >= '\t' && c <= '\r' }
+func inJSON(c byte) bool    { return c >= ' ' || c == '\n' }
+func anyByte(byte) bool     { return true }
+
+// answer looks at what is written: no more than can be believed, and only bytes
+// that are right for it.
 type answer struct {
 	io.Writer
-	n         int
-	printable bool
+	n  int
+	ok func(byte) bool
 }
 
 func (a *answer) Write(p []byte) (int, error) {
@@ -110,7 +120,7 @@ func (a *answer) Write(p []byte) (int, error) {
 		return 0, fmt.Errorf("%w: more than %d bytes", errAnswer, maxAnswer)
 	}
 	for i, c := range p {
-		if a.printable && (c < ' ' && c != '\n' && c != '\t' || c == 0x7f) {
+		if !a.ok(c) {
 			return 0, fmt.Errorf("%w: a byte %#x after %q", errAnswer, c, p[max(0, i-40):i])
 		}
 	}

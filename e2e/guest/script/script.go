@@ -174,6 +174,9 @@ const (
 
 	HarmWrite = "write" // to the file that the next argument names, what the one after it says
 	HarmWait  = "wait"  // does none, for ever
+	// HarmStall writes as HarmWrite does while others wait all the time that each CPU
+	// has been out of the kernel: whoever keeps one in there is noticed.
+	HarmStall = "stall"
 )
 
 // Freeze stops a filesystem as snapshots of volumes do, and starts processes that
