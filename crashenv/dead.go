@@ -90,7 +90,7 @@ func (m *memoryImage) captureOptions(progress progressFunc) capture.Options {
 	}
 }
 
-func (m *memoryImage) MakeReport(ctx context.Context, dump *os.File, warnings []string, text, json io.Writer) error {
+func (m *memoryImage) MakeReport(ctx context.Context, dump *os.File, warnings []string, text, json io.Writer) (memory uint64, err error) {
 	return runReporter(ctx, dump, &reportRequest{Input: m.opts.Input, Layout: m.opts.Layout, LogLines: m.opts.LogLines,
 		Warnings: warnings, MemLimit: reportMemory(m.opts.MemLimit), Die: m.opts.die}, text, json)
 }

@@ -19,6 +19,9 @@ type Memory struct {
 	// into the dead kernel's. Supervisor is the same of PID 1 in the panic room.
 	Anonymous  uint64 `json:"anonymous"`
 	Supervisor uint64 `json:"supervisor_anonymous,omitempty"`
+	// Reporter is the same of the process that made the report, as often as it was
+	// looked at.
+	Reporter uint64 `json:"reporter_anonymous,omitempty"`
 }
 
 // sample looks at /proc/meminfo and /proc/self/status, and at PID 1 if that is

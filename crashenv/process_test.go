@@ -28,7 +28,10 @@ func TestReporterFails(t *testing.T) {
 		{"takes memory", "report:memory", "more than its 32768"},
 	} {
 		var text, js bytes.Buffer
-		err := runReporter(t.Context(), nil, &reportRequest{Input: garbage, MemLimit: 32 << 20, Die: c.die}, &text, &js)
+		memory, err := runReporter(t.Context(), nil, &reportRequest{Input: garbage, MemLimit: 32 << 20, Die: c.die}, &text, &js)
+		if c.die == "report:memory" && memory <= 32<<20 {
+			t.Errorf("%s: seen with %d bytes; want more than the limit", c.name, memory)
+		}
 		if err == nil || !strings.Contains(err.Error(), c.says) || text.Len()+js.Len() > 0 {
 			t.Errorf("%s: %v, %q; want an error with %q", c.name, err, text.String(), c.says)
 		}
@@ -36,7 +39,7 @@ func TestReporterFails(t *testing.T) {
 	late := errors.New("late")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, late)
 	defer cancel()
-	if err := runReporter(ctx, nil, &reportRequest{Input: garbage, Die: "report:hang"}, &bytes.Buffer{}, &bytes.Buffer{}); !errors.Is(err, late) {
+	if _, err := runReporter(ctx, nil, &reportRequest{Input: garbage, Die: "report:hang"}, &bytes.Buffer{}, &bytes.Buffer{}); !errors.Is(err, late) {
 		t.Errorf("a reporter that hangs: %v; want it killed", err)
 	}
 }

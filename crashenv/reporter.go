@@ -42,15 +42,16 @@ const (
 )
 
 // runReporter has the report made by a process of its own and writes what it
-// says, in its two forms. That the reporter dies, or takes more memory than it
-// may, is an error here and nothing worse.
-func runReporter(ctx context.Context, dump *os.File, request *reportRequest, text, js io.Writer) error {
+// says, in its two forms; memory is how much of its own it was seen with. That the
+// reporter dies, or takes more memory than it may, is an error here and nothing
+// worse.
+func runReporter(ctx context.Context, dump *os.File, request *reportRequest, text, js io.Writer) (memory uint64, err error) {
 	if dump != nil {
 		request.Input = fmt.Sprintf("/proc/self/fd/%d", dumpFD)
 	}
 	question, err := json.Marshal(request)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	complaint := &head{}
 	l := &lines{}
@@ -70,20 +71,20 @@ func runReporter(ctx context.Context, dump *os.File, request *reportRequest, tex
 	}
 	l.open() // theirs are closed here, so ours end with the child, or now
 	if l.err != nil {
-		return errors.Join(l.err, l.wait())
+		return 0, errors.Join(l.err, l.wait())
 	}
-	killed := p.watch(ctx, request.MemLimit)
+	memory, killed := p.watch(ctx, request.MemLimit)
 	copied := l.wait()
 	if killed != nil {
-		return killed
+		return memory, killed
 	}
 	if err := p.failure(); err != nil {
 		if c := complaint.firstLine(); c != "" {
-			return fmt.Errorf("the reporter: %s (%w)", c, err)
+			return memory, fmt.Errorf("the reporter: %s (%w)", c, err)
 		}
-		return fmt.Errorf("the reporter: %w", err)
+		return memory, fmt.Errorf("the reporter: %w", err)
 	}
-	return copied
+	return memory, copied
 }
 
 // reportMemory is what the reporter may take where memory is limited: most of
@@ -170,16 +171,16 @@ func copyLimited(w io.Writer, r io.Reader) error {
 }
 
 // watch waits for the end of a child, and kills it when ctx ends or when it
-// takes more memory than limit; 0 is no limit. The error says why it was
-// killed.
-func (c *process) watch(ctx context.Context, limit uint64) error {
+// takes more memory than limit; 0 is no limit. peak is the most that it was seen
+// with, the error says why it was killed.
+func (c *process) watch(ctx context.Context, limit uint64) (peak uint64, err error) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
 		var why error
 		select {
 		case <-c.done:
-			return nil
+			return peak, nil
 		case <-ctx.Done():
 			why = context.Cause(ctx)
 		case <-tick.C:
@@ -187,15 +188,16 @@ func (c *process) watch(ctx context.Context, limit uint64) error {
 			if err != nil {
 				continue
 			}
-			if rss := kilobytes(text, "RssAnon"); limit == 0 || rss <= limit {
+			rss := kilobytes(text, "RssAnon")
+			peak = max(peak, rss)
+			if limit == 0 || rss <= limit {
 				continue
-			} else {
-				why = fmt.Errorf("the reporter took %d KiB of memory, more than its %d", rss>>10, limit>>10)
 			}
+			why = fmt.Errorf("the reporter took %d KiB of memory, more than its %d", rss>>10, limit>>10)
 		}
 		_ = c.p.Kill()
 		<-c.done
-		return why
+		return peak, why
 	}
 }
 

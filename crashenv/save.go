@@ -106,7 +106,7 @@ type deadKernel interface {
 	SaveRaw(ctx context.Context, f target.File, progress progressFunc) (*capture.Result, error)
 	// MakeReport reads the dump, or the dead kernel's memory if dump is nil, in
 	// a process of its own. The report has the warnings in it.
-	MakeReport(ctx context.Context, dump *os.File, warnings []string, text, json io.Writer) error
+	MakeReport(ctx context.Context, dump *os.File, warnings []string, text, json io.Writer) (memory uint64, err error)
 	Close() error
 }
 
@@ -464,7 +464,8 @@ func (s *saver) reportPhase(ctx context.Context) (string, error) {
 	}
 	var size int64
 	var text, js strings.Builder // bounded by MakeReport
-	err := s.dead.MakeReport(ctx, dump, mismatches(s.m.Integrity), &text, &js)
+	memory, err := s.dead.MakeReport(ctx, dump, mismatches(s.m.Integrity), &text, &js)
+	s.m.Memory.Reporter = memory
 	for _, r := range []struct {
 		name string
 		text *strings.Builder

@@ -65,16 +65,16 @@ func (d *testDead) SaveRaw(ctx context.Context, f target.File, _ progressFunc) (
 	return &capture.Result{Complete: true}, err
 }
 
-func (d *testDead) MakeReport(ctx context.Context, _ *os.File, warnings []string, text, js io.Writer) error {
+func (d *testDead) MakeReport(ctx context.Context, _ *os.File, warnings []string, text, js io.Writer) (uint64, error) {
 	if d.warned != nil {
 		d.warned(warnings)
 	}
 	if d.report != nil {
-		return d.report(ctx, text, js)
+		return 0, d.report(ctx, text, js)
 	}
 	io.WriteString(text, "it died\n")
 	io.WriteString(js, "{}\n")
-	return nil
+	return 0, nil
 }
 
 func (d *testDead) Close() error { return nil }

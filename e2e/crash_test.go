@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
 	"github.com/panicroom-kdump/panicroom/e2e/referee"
@@ -74,6 +76,7 @@ type manifest struct {
 		AvailableMin uint64 `json:"available_min"`
 		PeakRSS      uint64 `json:"peak_rss"`
 		Supervisor   uint64 `json:"supervisor_anonymous"`
+		Reporter     uint64 `json:"reporter_anonymous"`
 	} `json:"memory"`
 	Files []savedFile `json:"files"`
 }
@@ -87,6 +90,10 @@ const maxPeakRSS = 24 << 20
 // maxSupervisor is what PID 1 may take beside its binary's pages: it must live
 // when all else is killed for want of memory. 0.9 MiB were measured.
 const maxSupervisor = 4 << 20
+
+// maxReporter is what the process that reports may take beside its binary's pages.
+// The sum of reserve counts 10 MiB for it and PID 1.
+const maxReporter = 8 << 20
 
 type savedFile struct {
 	Name   string `json:"name"`
@@ -150,6 +157,12 @@ func mustCrash(t *testing.T, o *lab.Outcome, cpu int) *saved {
 	if init := s.manifest.Memory.Supervisor; init == 0 || init > maxSupervisor {
 		t.Errorf("PID 1 took %d bytes of memory; want at most %d", init, maxSupervisor)
 	}
+	// A machine of some speed is through before anybody has looked.
+	if reporter := s.manifest.Memory.Reporter; reporter > maxReporter {
+		t.Errorf("the report took %d bytes of memory; want at most %d", reporter, maxReporter)
+	} else {
+		t.Logf("the report was seen with %d KiB of memory", reporter>>10)
+	}
 	for _, want := range []string{"dmesg.txt", "vmcore", "report.txt", "report.json"} {
 		i := slices.IndexFunc(s.manifest.Files, func(f savedFile) bool { return f.Name == want })
 		st, err := os.Stat(s.file(want))
@@ -173,7 +186,22 @@ func mustCrash(t *testing.T, o *lab.Outcome, cpu int) *saved {
 	if !strings.Contains(s.report, "sysrq triggered crash") || !strings.Contains(s.report, o.Facts.Release) {
 		t.Errorf("report.txt names no reason or no kernel:\n%s", s.report)
 	}
+	reportOfTheRoom(t, s)
 	return s
+}
+
+// reportOfTheRoom checks that the panic kernel, which was told where members of
+// structs are, came to what is found here with the types in the dump.
+func reportOfTheRoom(t *testing.T, s *saved) {
+	t.Helper()
+	text, err := os.ReadFile(s.file("report.json"))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if diff := cmp.Diff(reportOf(t, s.file("vmcore")), strings.Split(string(text), "\n")); diff != "" {
+		t.Errorf("report of the dump (-) and of the panic kernel (+):\n%s", diff)
+	}
 }
 
 // asLoaded checks that the panic kernel has found all of itself as it was

@@ -32,6 +32,9 @@ func TestKexec(t *testing.T) {
 			kexec := func(name string, args ...string) script.Step {
 				return named(name, lab.Run(append([]string{"kexec"}, args...)...))
 			}
+			live := func(name, verb string, args ...string) script.Step {
+				return named("live: "+name, lab.Run(append([]string{"panicroom", verb, "--live"}, args...)...))
+			}
 			o := run(t, &lab.Scenario{
 				Name: "kexec-" + suite, Kernel: k, CPUs: 2, MemMiB: 2048, Crashkernel: "640M",
 				Programs: []string{p}, Files: map[string]string{"/usr/bin/kexec": p, "/usr/bin/makedumpfile": p, "/usr/bin/vmcore-dmesg": p},
@@ -48,6 +51,17 @@ func TestKexec(t *testing.T) {
 					kexec("loaded", "-S"),
 					named("usage", lab.Run("makedumpfile", "--mem-usage", "/proc/kcore")),
 					named("estimate", lab.Run("makedumpfile", "-l", "-d", "31", "/proc/kcore", "/none", "--dry-run", "--show-stats")),
+					live("tasks", "ps", "panicroom"),
+					live("stack", "bt", "1"),
+					live("object", "struct", "task_struct.pid,comm,group_leader->comm", "init_task"),
+					live("banner", "rd", "--text", "linux_banner", "13"),
+					live("symbols", "sym", "do_epoll_*"),
+					live("code", "dis", "schedule", "4"),
+					live("use", "mem", "--json"),
+					live("modules", "mod"),
+					live("kernel log", "log"),
+					live("questions", "inspect", "-c", "sys", "-c", "p runqueues.nr_running | runqueues:1", "-c", "mount | /proc"),
+					named("nobody", script.Step{Run: &script.Run{Args: []string{"panicroom", "ps", "--live"}, UID: 1000}}),
 					crashStep(1),
 				},
 				Next: []script.Step{
@@ -90,6 +104,19 @@ func TestKexec(t *testing.T) {
 				} else if n, err := strconv.ParseInt(m[1], 0, 64); err != nil || n < 1<<17 || n > 1<<19 {
 					t.Errorf("%s: %d free pages, %v; want most of 2 GiB without 512 MiB", step, n, err)
 				}
+			}
+			// The running kernel is asked, with the one for a panic in its place.
+			for step, says := range map[string]string{
+				"tasks": "\n>", "stack": "schedule+0x", "object": "group_leader->comm = \"swapper/0\"", "banner": "Linux version",
+				"symbols": " do_epoll_wait\n", "code": "schedule:\n", "use": "\"total\": ", "modules": "NAME\n", "kernel log": "Linux version ",
+				"questions": "runqueues:1.nr_running = ",
+			} {
+				if r, ok := o.Step("live: " + step); !ok || r.Exit != 0 || !strings.Contains(r.Stdout, says) || r.Stderr != "" {
+					t.Errorf("live %s: %+v; want %q", step, r, says)
+				}
+			}
+			if r, _ := o.Step("nobody"); r.Exit != 3 || !strings.Contains(r.Stderr, "root") {
+				t.Errorf("ps --live of a user: %+v; want exit 3, and that it needs root", r)
 			}
 			if r, _ := o.Step("command line"); strings.Contains(r.Stdout, "crashkernel") {
 				t.Errorf("the panic kernel would reserve memory: %q", r.Stdout)

@@ -54,8 +54,11 @@ func sysctl(name, value string) script.Step {
 
 // provoke has LKDTM, the kernel's own driver that crashes it, do one of its crashes.
 func provoke(what string, before ...script.Step) []script.Step {
-	return append(before, harm(script.HarmWrite, "/sys/kernel/debug/provoke-crash/DIRECT", what))
+	return append(before, harm(script.HarmWrite, direct, what))
 }
+
+// direct is the file that tells LKDTM to crash at once.
+const direct = "/sys/kernel/debug/provoke-crash/DIRECT"
 
 // debianKinds are what can be done to a kernel of Debian, which has no LKDTM.
 func debianKinds() []crashKind {
@@ -159,8 +162,11 @@ func builtKinds() []crashKind {
 			task: "culprit", stuck: "culprit", frames: frames("lkdtm_SOFTLOCKUP"),
 		},
 		{
-			name: "stall", steps: provoke("SOFTLOCKUP", sysctl("kernel/soft_watchdog", "0"), sysctl("kernel/panic_on_rcu_stall", "1"),
-				script.Step{Name: "timeout", Write: &script.Write{Path: "/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout", Data: []byte("3")}}),
+			name: "stall", steps: []script.Step{
+				sysctl("kernel/soft_watchdog", "0"), sysctl("kernel/panic_on_rcu_stall", "1"),
+				{Name: "timeout", Write: &script.Write{Path: "/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout", Data: []byte("3")}},
+				harm(script.HarmStall, direct, "SOFTLOCKUP"),
+			},
 			kind: report.KindLockup, class: report.ClassRCUStall, detail: `^CPU [01] let no grace period end$`, frames: frames("lkdtm_SOFTLOCKUP"),
 		},
 		{

@@ -72,11 +72,7 @@ func (c cell) test(t *testing.T) {
 	}
 	busy := c.cpus == 4
 	if busy {
-		stuck := lab.StuckDisk{Depth: 4}
-		if c.sv == 57 {
-			stuck = lab.StuckDisk{Queues: 4}
-		}
-		inAndOut(m, stuck)
+		inAndOut(m, map[int]int{39: 1, 48: 1, 57: 4}[c.sv])
 	}
 	m.Steps = append(m.Steps, crashStep(c.cpu))
 	o := run(t, m)
@@ -95,6 +91,7 @@ func (c cell) test(t *testing.T) {
 	t.Run("levels", func(t *testing.T) { rightPages(t, j, raw) })
 	if thorough {
 		c.forms(t, k, j, s)
+		t.Run("damaged", func(t *testing.T) { answersDamaged(t, s.file("vmcore")) })
 	}
 	for level, suite := range []string{"sid", "trixie"} {
 		if thorough && (full() || c.suite == suite) {

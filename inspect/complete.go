@@ -34,7 +34,7 @@ func (sh *Shell) complete(line string, pos int) (start int, candidates []string,
 	second := len(before) > 1 && !strings.HasPrefix(before[len(before)-1], "-")
 	switch v.completes {
 	case completesBoth:
-		if v.name == "struct" && second && !slices.Contains([]string{"struct", "union", "enum"}, before[len(before)-1]) {
+		if (v.name == "struct" || v.name == "list") && second && !slices.Contains([]string{"struct", "union", "enum"}, before[len(before)-1]) {
 			return start, sh.symbolNames(word), true
 		}
 		types, space := sh.typeNames(word)

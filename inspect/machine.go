@@ -1,6 +1,8 @@
 package inspect
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -80,9 +82,8 @@ func (q Modules) Ask(s *Session) (Answer, error) {
 		}
 	}
 	for _, n := range q.Names {
-		// In names of files there is a dash where the kernel has an underscore.
 		if !used[n] {
-			missing = errors.Join(missing, fmt.Errorf("module %s: %w", n, kernel.ErrNotFound))
+			missing = errors.Join(missing, &hinted{fmt.Errorf("module %s: %w", n, kernel.ErrNotFound), "mod alone lists all that were loaded"})
 		}
 	}
 	if len(list.Modules) == 0 && missing != nil {
@@ -119,14 +120,22 @@ func (Log) Ask(s *Session) (Answer, error) {
 	return l, nil
 }
 
-// Write writes it as dmesg would have.
+// Write writes it as dmesg would have, without what could disturb a terminal.
 func (l *LogRecords) Write(w io.Writer, _ int) error {
+	clean := strings.NewReplacer("\v", `\x0b`, "\f", `\x0c`, "\r", `\x0d`)
 	for _, r := range l.Records {
-		if _, err := fmt.Fprintln(w, strings.TrimRight(r.Line(), "\n")); err != nil {
+		if _, err := clean.WriteString(w, strings.TrimRight(r.Line(), "\n")+"\n"); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// MarshalJSON writes the records; what could disturb a terminal is escaped there too.
+func (l *LogRecords) MarshalJSON() ([]byte, error) {
+	type plain LogRecords
+	b, err := json.Marshal((*plain)(l))
+	return bytes.ReplaceAll(b, []byte{0x7f}, []byte(`\u007f`)), err
 }
 
 // Summary asks what happened: the report, or its beginning.

@@ -131,14 +131,15 @@ func (s *Session) read(b []byte, at kernel.VirtAddr, physical bool) (int, error)
 			err = s.k.ReadVirt(b[done:][:n], va)
 		}
 		if err != nil {
-			return done, fmt.Errorf("%s: %w", va, err)
+			return done, err // which says where
 		}
 		done += n
 	}
 	return done, nil
 }
 
-// Write writes lines of 16 bytes, or of one word where symbols are shown.
+// Write writes lines of 16 bytes, or of one word where symbols are shown, within 80
+// columns.
 func (m *Dump) Write(w io.Writer, _ int) error {
 	if m.text {
 		for i := 0; i < len(m.bytes); i += 64 {
@@ -156,14 +157,18 @@ func (m *Dump) Write(w io.Writer, _ int) error {
 		}
 		return nil
 	}
-	for i := 0; i < len(m.bytes); i += 16 {
-		part := m.bytes[i:min(i+16, len(m.bytes))]
+	row := 16
+	if unit == 1 {
+		row = 8 // the words need more room than the text
+	}
+	for i := 0; i < len(m.bytes); i += row {
+		part := m.bytes[i:min(i+row, len(m.bytes))]
 		var b strings.Builder
 		for j := range len(part) / unit {
 			fmt.Fprintf(&b, " %0*x", 2*unit, m.Words[i/unit+j])
 		}
 		// The text of a short line stands where that of others does.
-		full := 16 / unit * (2*unit + 1)
+		full := row / unit * (2*unit + 1)
 		if _, err := fmt.Fprintf(w, "%016x: %-*s  %s\n", uint64(m.Addr)+uint64(i), full, b.String(), printable(part)); err != nil {
 			return err
 		}

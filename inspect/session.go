@@ -59,7 +59,7 @@ func (s *Session) Ask(q Question) (Answer, error) {
 	}
 	for n := 1; ; n++ {
 		a, err := q.Ask(s)
-		if !torn(err) {
+		if !torn(q, err) {
 			return a, err
 		}
 		if n == attempts {
@@ -69,7 +69,12 @@ func (s *Session) Ask(q Question) (Answer, error) {
 }
 
 // torn tells whether an error can come from memory that changed under the reader.
-func torn(err error) bool {
+func torn(q Question, err error) bool {
+	switch q.(type) {
+	case Read, Struct, Print, WhatIs, Code, Translate, Symbols:
+		// Whoever names an address may have a wrong one.
+		return errors.Is(err, kernel.ErrCorrupt)
+	}
 	return errors.Is(err, kernel.ErrCorrupt) || errors.Is(err, kernel.ErrNotMapped)
 }
 

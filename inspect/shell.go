@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,6 +66,9 @@ func (sh *Shell) ask(line []string) (Answer, error) {
 		return sh.help(line[1:])
 	}
 	v := find(sh.verbs, line[0])
+	if line[0] == "union" || line[0] == "enum" {
+		line = append([]string{"struct"}, line...)
+	}
 	if v == nil {
 		// A type alone is a wish to see it, as in crash.
 		if types, err := sh.s.Types(); err == nil {
@@ -126,17 +130,62 @@ func (sh *Shell) unknown(word string) error {
 // ErrLines: some lines were not answered; what was wrong was said.
 var ErrLines = errors.New("lines were not answered")
 
+// stopping is a writer that ends with a context.
+type stopping struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (s stopping) Write(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return s.w.Write(p)
+}
+
 // maxLine bounds a line of a script, in bytes.
 const maxLine = 64 << 10
 
-// Run answers lines as they come, without a prompt; what is wrong goes to stderr.
-func (sh *Shell) Run(in io.Reader, stdout, stderr io.Writer, width int) error {
+// Run answers lines as they come, without a prompt, until ctx is done; what is wrong
+// goes to stderr.
+func (sh *Shell) Run(ctx context.Context, in io.Reader, stdout, stderr io.Writer, width int) error {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, maxLine)
+	next := make(chan string)
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() { // a line may not come, and then the end of ctx counts
+		defer close(next)
+		for lines.Scan() {
+			select {
+			case next <- lines.Text():
+			case <-reading.Done():
+				return
+			}
+		}
+	}()
 	n, failed := 0, 0
-	for lines.Scan() {
+	for {
+		var line string
+		more := false
+		select {
+		case line, more = <-next:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !more {
+			if err := lines.Err(); err != nil {
+				return fmt.Errorf("line %d: %w", n+1, err)
+			}
+			break
+		}
 		n++
-		err := sh.Eval(lines.Text(), stdout, width)
+		err := sh.Eval(line, stopping{ctx, stdout}, width)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if errors.Is(err, errQuit) {
 			break
 		}
@@ -144,9 +193,6 @@ func (sh *Shell) Run(in io.Reader, stdout, stderr io.Writer, width int) error {
 			failed++
 			ui.WriteError(stderr, fmt.Sprintf("line %d", n), err)
 		}
-	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("line %d: %w", n+1, err)
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d %w", failed, n, ErrLines)

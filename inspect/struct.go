@@ -268,7 +268,7 @@ func declared(t btf.Type, path string) (string, error) {
 // Write writes the values.
 func (a *Objects) Write(w io.Writer, _ int) error {
 	for i, o := range a.Objects {
-		if i > 0 {
+		if i > 0 && (o.Value != nil || len(o.order) > 0) {
 			fmt.Fprintln(w)
 		}
 		if o.Value != nil {
@@ -277,8 +277,11 @@ func (a *Objects) Write(w io.Writer, _ int) error {
 			}
 			continue
 		}
-		if len(a.Objects) > 1 {
+		if len(a.Objects) > 1 && len(o.order) > 0 {
 			fmt.Fprintf(w, "%s %s\n", a.Type, o.Addr)
+		}
+		if len(o.order) == 0 {
+			fmt.Fprintln(w, o.Addr)
 		}
 		for _, path := range o.order {
 			if err := o.Members[path].Write(w, a.style); err != nil {

@@ -173,7 +173,7 @@ func (s *Session) untyped(name string, at kernel.VirtAddr, hex bool) (Answer, er
 	size, note := sym.Size, ""
 	if size&(size-1) != 0 || size > 8 {
 		size = min(8, size)
-		note = fmt.Sprintf(", the first %d bytes of %d; the type is not known", size, sym.Size)
+		note = fmt.Sprintf(", the first %d bytes of %d; its type is unknown", size, sym.Size)
 	}
 	var b [8]byte
 	if err := s.k.ReadVirt(b[:size], at); err != nil {

@@ -67,7 +67,7 @@ func verbs() []*verb {
 	return []*verb{
 		{name: "report", what: "what happened, all of it", make: plain(Summary{})},
 		{name: "sys", what: "what happened and on which machine, in short", make: plain(Summary{Brief: true})},
-		{name: "log", aliases: []string{"dmesg"}, what: "the kernel's log", options: []string{"T", "m", "t"}, make: plain(Log{})},
+		{name: "log", aliases: []string{"dmesg"}, what: "the kernel's log", make: plain(Log{})},
 		{name: "bt", takes: "[-a|-D|-t] [TASK]...", what: "stacks: of the CPU that crashed, of all (-a), of blocked tasks (-D), of all tasks (-t), of tasks by PID or name",
 			options: []string{"a", "D", "t"}, make: makeStacks},
 		{name: "foreach", takes: "[user|kernel|STATE|TASK]... bt", what: "stacks of many tasks", make: makeForeach},
@@ -78,6 +78,9 @@ func verbs() []*verb {
 			make: func(_ *verb, _ given, words []string) (Question, error) { return Modules{Names: words}, nil }},
 		{name: "mem", aliases: []string{"kmem"}, takes: "[-i|-s] [-n N]", what: "what memory was used for; slab caches (-s), only the largest (-n)",
 			options: []string{"i", "s", "n=", "z"}, make: makeMemory},
+		{name: "mount", what: "mounts", make: plain(Mounts{})},
+		{name: "dev", takes: "[-d]", what: "disks, and the requests that they had not answered", options: []string{"d"}, make: plain(Disks{})},
+		{name: "net", what: "network interfaces", make: plain(Interfaces{})},
 		{name: "struct", aliases: []string{"union", "enum", "*"}, takes: "TYPE[.MEMBER,...] [ADDRESS [COUNT]]", what: "a type, or the object at an address", completes: completesBoth,
 			options: []string{"m=", "x", "d", "o"}, make: makeStruct},
 		{name: "whatis", takes: "NAME", what: "a type, a function or a variable as C declares it", completes: completesBoth,
@@ -94,8 +97,28 @@ func verbs() []*verb {
 				}
 				return Print{Name: words[0], Hex: g.has("x")}, nil
 			}},
+		{name: "list", takes: "[-h] TYPE.MEMBER HEAD [-s MEMBER,...]", what: "the objects on a list: addresses, or members (-s); HEAD is an object of the type itself (-h)", completes: completesBoth,
+			options: []string{"h", "s=", "x"}, make: func(v *verb, g given, words []string) (Question, error) {
+				if !between(words, 2, 2) {
+					return nil, v.wrong(words)
+				}
+				q := List{Member: words[0], Head: words[1], Object: g.has("h"), Hex: g.has("x")}
+				if m, ok := g["s"]; ok {
+					q.Members = strings.Split(m, ",")
+				}
+				return q, nil
+			}},
+		{name: "vtop", takes: "ADDRESS...", what: "where virtual addresses are in memory", completes: completesSymbols,
+			make: func(v *verb, _ given, words []string) (Question, error) {
+				if len(words) == 0 {
+					return nil, v.wrong(words)
+				}
+				return Translate{At: words}, nil
+			}},
 		{name: "rd", takes: "[-8|-16|-32|-64] [-s] [-a] [-p] ADDRESS [COUNT]", what: "memory, with the symbols that words point to (-s), as text (-a), by its physical address (-p)", completes: completesSymbols,
 			options: []string{"8", "16", "32", "64", "s", "a", "p"}, make: makeRead},
+		{name: "dis", takes: "[-f|-r] FUNCTION|ADDRESS [COUNT]", what: "instructions: of a function, from an address on, of the function that it is in (-f), up to it (-r)", completes: completesSymbols,
+			options: []string{"f", "r"}, make: makeCode},
 		{name: "sym", takes: "NAME|ADDRESS...", what: "symbols, by names that may have * and ?", completes: completesSymbols,
 			make: func(v *verb, _ given, words []string) (Question, error) {
 				if len(words) == 0 {
@@ -196,6 +219,20 @@ func makeRead(v *verb, g given, words []string) (Question, error) {
 	if len(words) > 1 {
 		var err error
 		if q.Count, err = strconv.ParseUint(words[1], 0, 32); err != nil || q.Count == 0 {
+			return nil, v.wrong(words[1:])
+		}
+	}
+	return q, nil
+}
+
+func makeCode(v *verb, g given, words []string) (Question, error) {
+	if !between(words, 1, 2) || g.has("f") && g.has("r") {
+		return nil, v.wrong(words)
+	}
+	q := Code{At: words[0], Function: g.has("f"), Until: g.has("r")}
+	if len(words) > 1 {
+		var err error
+		if q.Count, err = strconv.Atoi(words[1]); err != nil || q.Count < 1 {
 			return nil, v.wrong(words[1:])
 		}
 	}

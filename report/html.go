@@ -213,7 +213,9 @@ func (p *page) number(value uint64, s string) *page {
 // answer writes what is to be known first.
 func (p *page) answer(r *Report) {
 	p.raw("<header>\n<p class=\"kind\"><span class=\"k\">").text(kindWords(r.Crash.Kind)).raw("</span>")
-	if r.Crash.Class != "" {
+	switch r.Crash.Class {
+	case "", ClassRequest, ClassOther, ClassWarning, ClassBug, ClassOOM: // the kind says it
+	default:
 		p.text(string(r.Crash.Class)).raw(" &middot; ")
 	}
 	if r.Machine.Hostname != "" {
@@ -234,7 +236,7 @@ func (p *page) answer(r *Report) {
 	p.fact("Task", r.who(), false)
 	p.fact("Crashed", r.when(), false)
 	if s := r.Signature; s != nil {
-		p.raw("<dt>Signature</dt><dd><code>").text(s.ID).raw("</code> <small>").text(s.Kind + ": " + strings.Join(s.Frames, " < ")).raw("</small></dd>\n")
+		p.raw("<dt>Signature</dt><dd><code>").text(s.ID).raw("</code> <small>").text(strings.TrimSuffix(s.Kind+": "+strings.Join(s.Frames, " < "), ": ")).raw("</small></dd>\n")
 	}
 	arch := r.Kernel.Arch
 	if r.Kernel.Paging != "" {

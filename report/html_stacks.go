@@ -22,7 +22,7 @@ func (p *page) crashed(r *Report, c *CPU) {
 	}
 	if f := r.Fault; f != nil && len(f.Code) > 0 {
 		p.open(true, "", "Code at the fault")
-		p.raw("<div class=\"scroll\"><table class=\"asm\"><tbody>\n")
+		p.raw("<div class=\"scroll code\"><table class=\"asm\"><tbody>\n")
 		for _, i := range f.Code {
 			words := i.Text
 			if words == "" {

@@ -9,7 +9,9 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/block"
+	"github.com/panicroom-kdump/panicroom/kernel/disasm"
 	"github.com/panicroom-kdump/panicroom/kernel/fs"
+	"github.com/panicroom-kdump/panicroom/kernel/lock"
 	"github.com/panicroom-kdump/panicroom/kernel/mm"
 	"github.com/panicroom-kdump/panicroom/kernel/net"
 	"github.com/panicroom-kdump/panicroom/kernel/sched"
@@ -22,6 +24,8 @@ const (
 	maxBlocked   = 4096 // tasks whose stacks are read
 	maxGroups    = 64   // different stacks of blocked tasks
 	maxSlabs     = 20
+
+	codeBefore, codeAfter = 8, 4 // instructions around the one at fault
 )
 
 // look adds what the dead kernel's structs say of the machine: what no log has
@@ -35,16 +39,27 @@ func (r *Report) look(k *kernel.Kernel, in *incident, cpus []kernel.CPU, opts *O
 	r.readTasks(k, limit)
 	ran := r.readStacks(k, cpus)
 	r.explain(k, in, r.crashedStack(), r.stuckStack(in), ran)
+	r.readCode(k)
 	r.readMemory(k)
 	var err error
-	if r.Disks, err = block.Disks(k); err != nil {
-		r.missing("disks", err)
+	r.Locks, r.Chains, err = lock.Find(k, r.Tasks)
+	r.lacks(err)
+	r.Disks, err = block.Disks(k)
+	r.lacks(err)
+	r.Mounts, err = fs.Mounts(k)
+	r.lacks(err)
+	r.Net, err = net.Interfaces(k)
+	r.lacks(err)
+}
+
+// readCode shows the instructions around the one at fault.
+func (r *Report) readCode(k *kernel.Kernel) {
+	if r.Fault == nil || r.Fault.PC == 0 {
+		return
 	}
-	if r.Mounts, err = fs.Mounts(k); err != nil {
-		r.missing("mounts", err)
-	}
-	if r.Net, err = net.Interfaces(k); err != nil {
-		r.missing("network interfaces", err)
+	var err error
+	if r.Fault.Code, err = disasm.Around(k, r.Fault.PC, codeBefore, codeAfter); err != nil {
+		r.missing("code at the fault", err)
 	}
 }
 
@@ -79,17 +94,20 @@ func (r *Report) stuckStack(in *incident) *stack.Stack {
 
 // readTasks lists the tasks, at most limit, and what ran and waited to run.
 func (r *Report) readTasks(k *kernel.Kernel, limit int) {
-	tasks, err := sched.First(k, limit)
-	if err != nil {
-		r.missing("tasks", err)
-	}
+	tasks, rest, err := sched.First(k, limit)
+	r.lacks(err)
 	r.Tasks = tasks
-	if r.RunQueues, err = sched.RunQueues(k); err != nil {
-		r.missing("run queues", err)
-	}
+	r.RunQueues, err = sched.RunQueues(k)
+	r.lacks(err)
 	load, err := sched.ReadLoad(k, tasks)
-	if err != nil {
-		r.missing("uptime and load", err)
+	r.lacks(err)
+	more := 0
+	for state, n := range rest {
+		load.States[state] += n
+		more += n
+	}
+	if load.Tasks += more; more > 0 {
+		r.missing("tasks", fmt.Errorf("%d more, which neither ran nor were blocked", more))
 	}
 	r.Load = &load
 }
@@ -103,7 +121,7 @@ func (r *Report) readStacks(k *kernel.Kernel, cpus []kernel.CPU) (crashed kernel
 	}
 	u, err := stack.New(k)
 	if err != nil {
-		r.missing("stacks", err)
+		r.lacks(err)
 		return 0
 	}
 	for i, c := range cpus {
@@ -180,16 +198,14 @@ func places(s *stack.Stack) string {
 // readMemory says what memory was used for.
 func (r *Report) readMemory(k *kernel.Kernel) {
 	var err error
-	if r.Memory, err = mm.Read(k); err != nil {
-		r.missing("memory", err)
-	}
+	r.Memory, err = mm.Read(k)
+	r.lacks(err)
 	if r.Memory != nil {
 		for _, m := range r.Memory.Missing {
 			r.missing("memory", errors.New(m))
 		}
 	}
-	if r.Slabs, err = mm.Caches(k); err != nil {
-		r.missing("slab caches", err)
-	}
+	r.Slabs, err = mm.Caches(k)
+	r.lacks(err)
 	r.Slabs = r.Slabs[:min(len(r.Slabs), maxSlabs)]
 }

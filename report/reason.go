@@ -9,7 +9,7 @@ import (
 // Class is the class of a crash within its kind. New ones may come.
 type Class string
 
-// Classes of crashes, by their kind: docs/after-a-crash.md.
+// Classes of crashes, by their kind: docs/kinds.md.
 const (
 	// Of KindOops.
 	ClassNull          Class = "null-dereference" // through a null pointer
@@ -47,9 +47,10 @@ const (
 
 	// Of KindLockup.
 	ClassHungTask   Class = "hung-task"
-	ClassSoftLockup Class = "soft-lockup" // a CPU in the kernel that lets no other task run
-	ClassHardLockup Class = "hard-lockup" // a CPU that takes no interrupt
-	ClassRCUStall   Class = "rcu-stall"   // a CPU or task that does not let a grace period end
+	ClassSoftLockup Class = "soft-lockup"     // a CPU in the kernel that lets no other task run
+	ClassHardLockup Class = "hard-lockup"     // a CPU that takes no interrupt
+	ClassWorkqueue  Class = "workqueue-stall" // workers that take no work
+	ClassRCUStall   Class = "rcu-stall"       // a CPU or task that does not let a grace period end
 
 	// Of KindMemory.
 	ClassOOM         Class = "out-of-memory"
@@ -137,7 +138,7 @@ var triggers = []trigger{
 	{KindBug, ClassAtomic, "BUG: sleeping function called", false}, // kernel/sched/core.c
 	{KindBug, ClassLocking, "BUG: spinlock ", false},               // kernel/locking/spinlock_debug.c
 	{KindBug, ClassLocking, "BUG: rwlock ", false},                 // the same
-	{KindLockup, ClassSoftLockup, "BUG: workqueue lockup", false},  // kernel/workqueue.c
+	{KindLockup, ClassWorkqueue, "BUG: workqueue lockup", false},   // kernel/workqueue.c
 	{KindBug, ClassBug, "BUG: ", false},                            // many
 	{KindBug, ClassSlab, "BUG ", false},                            // mm/slub.c: "BUG kmalloc-64 (Not tainted): Poison overwritten"
 	{KindBug, ClassCFI, "CFI failure at ", false},                  // kernel/cfi.c

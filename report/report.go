@@ -11,10 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/block"
+	"github.com/panicroom-kdump/panicroom/kernel/disasm"
 	"github.com/panicroom-kdump/panicroom/kernel/fs"
 	"github.com/panicroom-kdump/panicroom/kernel/lock"
 	"github.com/panicroom-kdump/panicroom/kernel/mm"
@@ -165,20 +167,12 @@ type Group struct {
 type Fault struct {
 	PC kernel.VirtAddr `json:"pc"`
 	// Code are the instructions around it.
-	Code []Instruction `json:"code,omitempty"`
+	Code []disasm.Instruction `json:"code,omitempty"`
 	// Address is what was accessed, for faults of memory.
 	Address kernel.VirtAddr `json:"address,omitempty"`
 	// Meaning says what the fault is in words: "read through a null pointer,
 	// at offset 0x18".
 	Meaning string `json:"meaning,omitempty"`
-}
-
-// Instruction is one instruction of the dead kernel's code.
-type Instruction struct {
-	Addr  kernel.VirtAddr `json:"addr"`
-	Bytes string          `json:"bytes"` // hexadecimal, in the order of memory
-	Text  string          `json:"text"`  // as an assembler reads it; "" if it is none
-	Fault bool            `json:"fault,omitempty"`
 }
 
 // Signature is what a crash is recognised by: docs/signature.md.
@@ -272,8 +266,13 @@ func begin(k source, opts *Options) (*Report, *incident, []kernel.CPU) {
 }
 
 // missing notes what cannot be reported.
-func (r *Report) missing(what string, err error) {
-	r.Missing = append(r.Missing, fmt.Sprintf("%s: %v", what, err))
+func (r *Report) missing(what string, err error) { r.lacks(fmt.Errorf("%s: %w", what, err)) }
+
+// lacks notes an error that says itself what is missing.
+func (r *Report) lacks(err error) {
+	if err != nil {
+		r.Missing = append(r.Missing, strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
 }
 
 // identify says which kernel it was.

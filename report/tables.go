@@ -240,14 +240,21 @@ func WriteDisks(w io.Writer, width int, disks []block.Disk) error {
 	t := table(w, width)
 	t.row("%-16s %-16s %10s %s", "DISK", "NAME", "SIZE", "UNDER WAY")
 	for _, d := range disks {
-		t.row("%016x %-16s %10s %d", uint64(d.Addr), printable(d.Name), ui.Bytes(d.Bytes), len(d.InFlight))
-		for _, q := range d.InFlight {
+		queued := ""
+		if n := len(d.Queued); n > 0 {
+			queued = fmt.Sprintf(", and %d not given to it yet", n)
+		}
+		t.row("%016x %-16s %10s %d%s", uint64(d.Addr), printable(d.Name), ui.Bytes(d.Bytes), len(d.InFlight), queued)
+		for i, q := range slices.Concat(d.InFlight, d.Queued) {
 			s := fmt.Sprintf("%016x %s", uint64(q.Addr), printable(q.Op))
 			if q.Bytes > 0 {
 				s += fmt.Sprintf(" of %s at sector %d", ui.Bytes(q.Bytes), q.Sector)
 			}
 			if q.Age > 0 {
 				s += ", for " + since(q.Age)
+			}
+			if i >= len(d.InFlight) {
+				s += ", not given to the disk yet"
 			}
 			t.wrap("    ", "        ", s)
 		}

@@ -81,7 +81,8 @@ func zoneShort(z mm.Zone) string {
 	return fmt.Sprintf("%s of node %d: %s free, %s", printable(z.Name), z.Node, ui.Bytes(z.Free), below)
 }
 
-// writeIO writes which requests the disks had not answered.
+// writeIO writes which requests the disks had not answered, and how many waited
+// for that they do.
 func (r *Report) writeIO(t *text) {
 	disks := 0
 	for i := range r.Disks {
@@ -118,7 +119,11 @@ func (r *Report) writeIO(t *text) {
 			t.wrap("  ", "    ", s)
 		}
 		if n := len(d.Queued); n > 0 {
-			t.wrap("  ", "    ", fmt.Sprintf("%s: %s more for the driver to begin", printable(d.Name), count(n, "request")))
+			s := fmt.Sprintf("%s: %s not given to it yet", printable(d.Name), count(n, "request"))
+			if age := d.Queued[0].Age; age > 0 {
+				s += ", for " + since(age) + " at most"
+			}
+			t.wrap("  ", "    ", s)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/panicroom-kdump/panicroom/kernel/disasm"
 	"github.com/panicroom-kdump/panicroom/kernel/stack"
 )
 
@@ -59,7 +60,7 @@ func (r *Report) writeFault(t *text) {
 	}
 	t.heading("Code at the fault")
 	code := r.Fault.Code
-	at := slices.IndexFunc(code, func(i Instruction) bool { return i.Fault })
+	at := slices.IndexFunc(code, func(i disasm.Instruction) bool { return i.Fault })
 	if at >= 0 {
 		code = code[max(0, at-textCode):min(len(code), at+textCode+1)]
 	}
@@ -72,7 +73,11 @@ func (r *Report) writeFault(t *text) {
 		if words == "" {
 			words = "?"
 		}
-		t.wrap(fmt.Sprintf("  %s %016x  ", mark, uint64(i.Addr)), "        ", fmt.Sprintf("%-8s  %s", printable(i.Bytes), printable(words)))
+		bytes := fmt.Sprintf("%-8s  ", printable(i.Bytes))
+		if t.width > 0 && t.width < 64 {
+			bytes = "" // the instruction has the room
+		}
+		t.wrap(fmt.Sprintf("  %s %016x  ", mark, uint64(i.Addr)), "        ", bytes+words)
 	}
 }
 

@@ -419,7 +419,7 @@ func (r *Report) when() string {
 		return up
 	}
 	if r.Crash.Time.Year() < 1980 {
-		return strings.TrimPrefix(up+", by a clock that was not set", ", ")
+		return strings.TrimSpace(up + " (the clock was not set)")
 	}
 	s := r.Crash.Time.UTC().Format("2006-01-02 15:04:05 UTC")
 	if up != "" {

@@ -38,7 +38,7 @@ frame with "?" cannot be trusted, and it is said why.`,
 			if which > 1 {
 				return usage(cmd, errors.New("tasks are named, or meant by one of -a, -D and -t"))
 			}
-			return c.ask(&of, crash, q)
+			return c.ask(cmd.Context(), &of, crash, q)
 		},
 	}
 	of.flag(cmd)

@@ -38,7 +38,7 @@ other; with --json each answer is an object on a line of its own.`,
   echo 'foreach D bt' | panicroom inspect vmcore
   panicroom inspect --live`,
 		Args: of.args(0, 0),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			crash, _ := of.cut(args)
 			d, k, err := of.open(crash)
 			if err != nil {
@@ -48,12 +48,12 @@ other; with --json each answer is an object on a line of its own.`,
 			session := inspect.New(k, of.live)
 			shell := inspect.NewShell(session, c.json)
 			if len(commands) > 0 {
-				return toldLines(shell.Run(strings.NewReader(strings.Join(commands, "\n")), c.stdout, c.stderr, c.width()))
+				return toldLines(shell.Run(cmd.Context(), strings.NewReader(strings.Join(commands, "\n")), c.stdout, c.stderr, c.width()))
 			}
 			in, ok := c.stdin.(*os.File)
 			out, ok2 := terminalOf(c)
 			if !ok || !ok2 || !inspect.IsTerminal(in) {
-				return toldLines(shell.Run(c.stdin, c.stdout, c.stderr, c.width()))
+				return toldLines(shell.Run(cmd.Context(), c.stdin, c.stdout, c.stderr, c.width()))
 			}
 			history, err := inspect.OpenHistory(historyFile())
 			if err != nil {

@@ -22,14 +22,14 @@ With --json each record is an object on a line of its own.`,
   panicroom log vmcore | grep -i oops
   panicroom log --live`,
 		Args: of.args(0, 0),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			crash, _ := of.cut(args)
 			d, k, err := of.open(crash)
 			if err != nil {
 				return err
 			}
 			defer d.Close()
-			out := bufio.NewWriter(c.stdout)
+			out := bufio.NewWriter(until(cmd.Context(), c.stdout))
 			if err := writeLog(out, k, c.json); err != nil {
 				out.Flush() // what comes before the damage is worth seeing
 				return err

@@ -28,7 +28,7 @@ the most memory first.`,
 			if q.Most < 0 || q.Most > 0 && !q.Caches {
 				return usage(cmd, errors.New("--top is a number of slab caches, for --slab"))
 			}
-			return c.ask(&of, crash, q)
+			return c.ask(cmd.Context(), &of, crash, q)
 		},
 	}
 	of.flag(cmd)

@@ -18,9 +18,9 @@ with the letters of /proc/modules.`,
   panicroom mod vmcore ext4 virtio_net
   panicroom mod --live`,
 		Args: of.args(0, -1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			crash, names := of.cut(args)
-			return c.ask(&of, crash, inspect.Modules{Names: names})
+			return c.ask(cmd.Context(), &of, crash, inspect.Modules{Names: names})
 		},
 	}
 	of.flag(cmd)

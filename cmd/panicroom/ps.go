@@ -40,7 +40,7 @@ task_struct.`,
 			if q.Kernel && q.User {
 				return usage(cmd, errors.New("--kernel and --user are together no task"))
 			}
-			return c.ask(&of, crash, q)
+			return c.ask(cmd.Context(), &of, crash, q)
 		},
 	}
 	of.flag(cmd)

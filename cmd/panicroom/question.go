@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -53,7 +55,12 @@ func (s *subject) open(crash string) (*vmcore.Dump, *kernel.Kernel, error) {
 	if !s.live {
 		return openKernel(crash)
 	}
-	d, err := openLive(os.DirFS("/"), "/proc/kcore")
+	return openRunning(os.DirFS("/"), "/proc/kcore")
+}
+
+// openRunning opens the running kernel, whose machine root has the files of.
+func openRunning(root fs.FS, core string) (*vmcore.Dump, *kernel.Kernel, error) {
+	d, err := openLive(root, core)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ui.Hint(err, "the kernel must have CONFIG_PROC_KCORE to be asked while it runs")
 	}
@@ -74,7 +81,7 @@ func (s *subject) open(crash string) (*vmcore.Dump, *kernel.Kernel, error) {
 
 // ask asks a question and prints the answer. What there is of it comes before the
 // error that says what is missing.
-func (c *command) ask(s *subject, crash string, q inspect.Question) error {
+func (c *command) ask(ctx context.Context, s *subject, crash string, q inspect.Question) error {
 	d, k, err := s.open(crash)
 	if err != nil {
 		return err
@@ -85,7 +92,7 @@ func (c *command) ask(s *subject, crash string, q inspect.Question) error {
 		return err
 	}
 	if c.json {
-		enc := json.NewEncoder(c.stdout)
+		enc := json.NewEncoder(until(ctx, c.stdout))
 		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "  ")
 		if werr := enc.Encode(answer); werr != nil {
@@ -98,11 +105,26 @@ func (c *command) ask(s *subject, crash string, q inspect.Question) error {
 		}
 		return nil
 	}
-	w := bufio.NewWriter(c.stdout)
+	w := bufio.NewWriter(until(ctx, c.stdout))
 	if werr := errors.Join(answer.Write(w, c.width()), w.Flush()); werr != nil {
 		return werr
 	}
 	return err
+}
+
+// until is w until ctx is done: ^C ends a long answer.
+func until(ctx context.Context, w io.Writer) io.Writer { return &untilDone{ctx, w} }
+
+type untilDone struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (u *untilDone) Write(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.w.Write(p)
 }
 
 // openLive opens the running machine's memory, without what is reserved for a panic

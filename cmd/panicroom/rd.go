@@ -38,7 +38,7 @@ SYMBOL:CPU. COUNT is how many words there are.`,
 					return usage(cmd, fmt.Errorf("%q is no number of words", rest[1]))
 				}
 			}
-			return c.ask(&of, crash, q)
+			return c.ask(cmd.Context(), &of, crash, q)
 		},
 	}
 	of.flag(cmd)

@@ -71,6 +71,7 @@ dead kernel's memory, says what happened, and brings the machine back.
 		newStruct(c),
 		newRd(c),
 		newSym(c),
+		newDis(c),
 		newConvert(c),
 		newList(c),
 		newAfter(c),

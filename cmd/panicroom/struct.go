@@ -43,7 +43,7 @@ per-CPU variable SYMBOL:CPU. COUNT is how many objects there are in a row.`,
 					return usage(cmd, fmt.Errorf("%q is no number of objects", rest[2]))
 				}
 			}
-			return c.ask(&of, crash, q)
+			return c.ask(cmd.Context(), &of, crash, q)
 		},
 	}
 	of.flag(cmd)

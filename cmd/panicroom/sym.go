@@ -19,9 +19,9 @@ hexadecimal, is answered with the symbol that it is in and how far.`,
   panicroom sym vmcore ffffffff80a74f36
   panicroom sym --live jiffies`,
 		Args: of.args(1, -1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			crash, names := of.cut(args)
-			return c.ask(&of, crash, inspect.Symbols{Names: names})
+			return c.ask(cmd.Context(), &of, crash, inspect.Symbols{Names: names})
 		},
 	}
 	of.flag(cmd)

@@ -183,6 +183,7 @@ func TestRefusalsOfEveryVerb(t *testing.T) {
 		"panicroom mem":           {{absent}, {text}, {empty}, {"--top", "3", text}, {"--slab", "--top", "-1", text}},
 		"panicroom struct":        {{absent, "page"}, {text, "page"}, {empty, "page"}, {text, "page", "0", "none"}, {text, "page", "0", "0"}},
 		"panicroom rd":            {{absent, "0"}, {text, "0"}, {empty, "0"}, {text, "0", "none"}, {text, "--bits", "12", "0"}},
+		"panicroom dis":           {{absent, "x"}, {text, "x"}, {empty, "x"}, {text, "x", "0"}, {"-f", "-r", text, "x"}},
 		"panicroom sym":           {{absent, "x"}, {text, "x"}, {empty, "x"}},
 		"panicroom convert":       {{absent, absent}, {text, absent}, {empty, absent}, {text, "-", "--split", "2"}},
 		"panicroom list":          {{absent}, {text}, {"--config", wrong}},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
 )
@@ -12,6 +13,21 @@ import (
 func harm(what string, args []string) error {
 	switch {
 	case what == script.HarmWrite && len(args) == 2:
+		return os.WriteFile(args[0], []byte(args[1]), 0o644)
+	case what == script.HarmStall && len(args) == 2:
+		asked := make(chan error)
+		go func() {
+			for {
+				asked <- waitForAll()
+			}
+		}()
+		if err := <-asked; err != nil {
+			return fmt.Errorf("membarrier: %w", err)
+		}
+		go func() {
+			for range asked {
+			}
+		}()
 		return os.WriteFile(args[0], []byte(args[1]), 0o644)
 	case what == script.HarmWait:
 		// Blocked in a system call: Go calls a program of sleeping goroutines dead.
@@ -23,4 +39,14 @@ func harm(what string, args []string) error {
 		return err
 	}
 	return fmt.Errorf("no such harm: %q %q", what, args)
+}
+
+// waitForAll waits until every CPU was out of the kernel once: membarrier(2) with
+// MEMBARRIER_CMD_GLOBAL, which waits for a grace period of RCU.
+func waitForAll() error {
+	const membarrier, global = 283, 1 // include/uapi/asm-generic/unistd.h, include/uapi/linux/membarrier.h
+	if _, _, errno := syscall.Syscall(membarrier, global, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
 }

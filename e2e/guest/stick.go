@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,9 +11,10 @@ import (
 	"github.com/panicroom-kdump/panicroom/internal/sys"
 )
 
-// stick writes to a disk that does not answer, for ever, and returns when the disk
-// has as many of the writes as it takes and all of them wait. Such a disk takes the
-// first write and counts its bytes: those after it are not answered.
+// stick writes to a disk that does not answer, for ever, and returns when the
+// kernel counts all the writes as under way. Such a disk takes the first write and
+// counts its bytes: those after it are not answered for as many seconds. It is
+// small enough to be one request.
 func stick(s *script.Stick) error {
 	disk := diskOf(s.Serial)
 	if disk == "" {
@@ -24,7 +24,7 @@ func stick(s *script.Stick) error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.WriteAt(aligned(mib), 0); err != nil {
+	if _, err := f.WriteAt(aligned(64<<10), 0); err != nil {
 		return fmt.Errorf("first write to %s: %w", disk, err)
 	}
 	failed := make(chan error, len(s.Bytes))
@@ -46,35 +46,17 @@ func stick(s *script.Stick) error {
 		if _, err := fmt.Sscan(string(text), &reads, &writes); err != nil {
 			return fmt.Errorf("%s: %q: %w", counters, text, err)
 		}
-		blocked := blockedThreads()
-		if writes >= s.Taken && blocked == len(s.Bytes) {
+		if writes == len(s.Bytes) {
 			return nil
 		}
 		select {
 		case err := <-failed:
 			return err
 		case <-late:
-			return fmt.Errorf("%s: %q, and %d threads blocked after %s; want %d writes and %d",
-				counters, text, blocked, deviceLimit, s.Taken, len(s.Bytes))
+			return fmt.Errorf("%s: %q after %s; want %d writes", counters, text, deviceLimit, len(s.Bytes))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-}
-
-// blockedThreads are how many threads of this process are in state D, which is the
-// first word behind the name.
-func blockedThreads() (n int) {
-	stats, _ := filepath.Glob("/proc/self/task/*/stat")
-	for _, path := range stats {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has ended
-		}
-		if i := bytes.LastIndexByte(text, ')'); bytes.HasPrefix(text[i+1:], []byte(" D ")) {
-			n++
-		}
-	}
-	return n
 }
 
 // aligned are so many bytes at an address that a device can read from.

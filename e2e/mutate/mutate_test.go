@@ -176,11 +176,11 @@ func TestWhatMayNotBe(t *testing.T) {
 		{"error", func(*kernel.Kernel, io.Writer) error { return errors.New("wrong") }, "error: wrong", true, ""},
 		{"hang", func(*kernel.Kernel, io.Writer) error { <-block; return nil }, "no answer within", false, "mutate_test.go"},
 		{"control", func(_ *kernel.Kernel, w io.Writer) error {
-			_, err := (&answer{Writer: w, printable: true}).Write([]byte("ab\x1b[2J"))
+			_, err := (&answer{Writer: w, ok: asDmesg}).Write([]byte("ab\x1b[2J"))
 			return err
 		}, `a byte 0x1b after "ab"`, true, ""},
 		{"length", func(_ *kernel.Kernel, w io.Writer) error {
-			a := &answer{Writer: io.Discard}
+			a := &answer{Writer: io.Discard, ok: anyByte}
 			for range 65 {
 				if _, err := a.Write(make([]byte, 1<<20)); err != nil {
 					return err
@@ -200,7 +200,7 @@ func TestWhatMayNotBe(t *testing.T) {
 		}
 		res := b.Run(Options{
 			Seed: 6, First: 1, N: 3, Limit: limit, Memory: memory,
-			Begin: func(int) { asked++ }, Questions: []Question{{c.name, quiet(b, c.ask)}},
+			Begin: func(int) { asked++ }, Questions: []Question{{Name: c.name, Ask: quiet(b, c.ask)}},
 		})
 		if len(res.Failed) == 0 || !strings.Contains(res.Failed[0].What, c.says) || !strings.Contains(res.Failed[0].Stack, c.stack) || res.Failed[0].Damage == "" {
 			t.Errorf("%s: %+v", c.name, res)

@@ -137,6 +137,10 @@ var edges = []struct{ from, to, because string }{
 	{"inspect", "kernel/stack", "who called whom"},
 	{"inspect", "kernel/sched", "tasks, run queues"},
 	{"inspect", "kernel/mm", "what memory was used for"},
+	{"inspect", "kernel/disasm", "instructions"},
+	{"inspect", "kernel/fs", "mounts"},
+	{"inspect", "kernel/block", "disks and requests under way"},
+	{"inspect", "kernel/net", "network interfaces"},
 	{"inspect", "report", "tables; what happened"},
 	{"inspect", "internal/ui", "the verb that was meant; errors with hints"},
 
@@ -149,10 +153,12 @@ var edges = []struct{ from, to, because string }{
 	{"report", "kernel/block", "disks and requests under way"},
 	{"report", "kernel/net", "network interfaces"},
 	{"report", "kernel/lock", "who blocks whom"},
+	{"report", "kernel/disasm", "the instruction at fault"},
 
 	{"report/reporttest", "report", "a report with everything in it"},
 	{"report/reporttest", "kernel", "has one of all"},
 	{"report/reporttest", "kernel/block", "has one of all"},
+	{"report/reporttest", "kernel/disasm", "has one of all"},
 	{"report/reporttest", "kernel/fs", "has one of all"},
 	{"report/reporttest", "kernel/lock", "has one of all"},
 	{"report/reporttest", "kernel/mm", "has one of all"},

@@ -42,6 +42,7 @@ var parsers = []struct{ what, pkg, decl, fuzz string }{
 	{"BTF", "kernel", `^LayoutFromBTF$`, `^FuzzLayoutFromBTF$`},
 	{"all types of a BTF", "kernel/btf", `^Parse$`, `^FuzzParse$`},
 	{"objects by their types", "kernel/value", `^Reader$`, `^FuzzRead$`},
+	{"lines of the shell", "inspect", `^Shell$`, `^FuzzEval$`},
 	{"layouts", "kernel", `^Layout$`, `^FuzzParseLayout$`},
 	{"sections of memory", "kernel", `^MemMap$`, `^FuzzSections$`},
 	{"struct pages", "kernel", `^PageLayout$`, `^FuzzPageDecode$`},

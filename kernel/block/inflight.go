@@ -44,7 +44,6 @@ const noSector = 1<<64 - 1
 // to several hardware queues and to the disks of one adapter.
 type requestReader struct {
 	k     *kernel.Kernel
-	now   uint64
 	names map[int64]string
 
 	queue, hwQueue, tags, sbitmapQueue, sbitmap, word, request *kernel.StructReader

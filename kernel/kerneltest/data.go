@@ -47,7 +47,7 @@ type dataSymbol struct {
 func NewData() *Data {
 	d := &Data{
 		pages: make(map[vmcore.PhysAddr]*[pageSize]byte), structs: make(map[string]dataStruct),
-		enums: make(map[string]map[string]int64), next: linear(Base + 1<<24), static: imageVirt + 0x10000,
+		enums: make(map[string]map[string]int64), next: linear(Base + 1<<30), static: imageVirt + 0x10000,
 	}
 	d.text = imageVirt + 0x2000
 	d.symbols = []dataSymbol{{"_stext", imageVirt}, {"_etext", d.static}}

@@ -14,8 +14,8 @@ const (
 	maxChains = 100
 )
 
-// chains tells who blocks whom: deadlocks first, then the longest. Of those who
-// wait for one lock, one stands for all.
+// chains tells who blocks whom, of each lock: deadlocks first, then the longest.
+// Of those who wait for one lock, one stands for all.
 func chains(locks []Lock) []Chain {
 	waits := make(map[kernel.VirtAddr]*Lock) // by the task
 	owns := make(map[kernel.VirtAddr]bool)   // tasks that others wait for
@@ -31,7 +31,7 @@ func chains(locks []Lock) []Chain {
 	var all []Chain
 	for i := range locks {
 		l := &locks[i]
-		if l.Owner == nil || len(l.Waiters) == 0 {
+		if len(l.Waiters) == 0 {
 			continue
 		}
 		// Best is somebody whom nobody waits for; in a circle there is none.

@@ -15,12 +15,16 @@ import (
 const (
 	maxExamined = 1 << 14
 	maxLocks    = 1 << 12
+	maxWaiters  = 1 << 16 // of one lock
 	maxErrors   = 8
+
+	maxPID   = 1 << 22 // PID_MAX_LIMIT, include/linux/threads.h
+	maxTasks = 1 << 18 // that are remembered
 )
 
 // Find finds the locks that blocked tasks wait for, those with the most waiters
-// first, and who blocks whom. tasks are those of sched.Tasks. What cannot be read
-// is said in the error; the rest is there.
+// first, and who blocks whom. tasks are those of sched.Tasks, those that are
+// blocked at least. What cannot be read is said in the error; the rest is there.
 func Find(k *kernel.Kernel, tasks []sched.Task) ([]Lock, []Chain, error) {
 	if !slices.ContainsFunc(tasks, func(t sched.Task) bool { return t.Blocked() }) {
 		return nil, nil, nil
@@ -76,7 +80,7 @@ func newFinder(k *kernel.Kernel, tasks []sched.Task) (*finder, error) {
 		examined: make(map[kernel.VirtAddr]bool), waiting: make(map[kernel.VirtAddr]bool), known: make(map[kernel.VirtAddr]bool),
 	}
 	var err error
-	if f.task, err = k.Struct("task_struct", "stack", "?thread", "?blocker", "?blocked_on", "?pi_blocked_on"); err != nil {
+	if f.task, err = k.Struct("task_struct", "stack", "pid", "comm", "?on_cpu", "?thread", "?blocker", "?blocked_on", "?pi_blocked_on"); err != nil {
 		return nil, err
 	}
 	for i := range tasks {
@@ -136,7 +140,7 @@ func (f *finder) add(kind reader, addr kernel.VirtAddr) error {
 		f.waiting[w.Addr] = true
 	}
 	if l.Owner != nil {
-		f.owners = append(f.owners, f.tasks[l.Owner.Addr])
+		f.owners = append(f.owners, f.taskAt(l.Owner.Addr))
 	}
 	return err
 }
@@ -153,9 +157,30 @@ func (f *finder) variable(addr kernel.VirtAddr) string {
 	return fmt.Sprintf("%s+%#x", s.Name, off)
 }
 
-// ref names a task; nil is one that is not in the list.
+// taskAt is the task at an address, nil if there is none. Where there is no room
+// for a list of all tasks those that are asked for are read one by one.
+func (f *finder) taskAt(addr kernel.VirtAddr) *sched.Task {
+	t, known := f.tasks[addr]
+	if known || addr>>63 == 0 || addr%8 != 0 {
+		return t
+	}
+	if o, err := f.task.At(addr); err == nil {
+		one := sched.Task{
+			Addr: addr, PID: int32(o.Int("pid")), Comm: o.String("comm"), Stack: o.Pointer("stack"), OnCPU: o.Uint("on_cpu") != 0,
+		}
+		if one.PID > 0 && one.PID <= maxPID && one.Comm != "" && one.Stack>>63 == 1 && one.Stack%minStack == 0 {
+			t = &one
+		}
+	}
+	if len(f.tasks) < maxTasks {
+		f.tasks[addr] = t
+	}
+	return t
+}
+
+// ref names a task; nil is none.
 func (f *finder) ref(task kernel.VirtAddr) *sched.Ref {
-	t := f.tasks[task]
+	t := f.taskAt(task)
 	if t == nil {
 		return nil
 	}

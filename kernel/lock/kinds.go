@@ -114,7 +114,7 @@ func (k *kind) read(f *finder, addr kernel.VirtAddr) (*Lock, error) {
 }
 
 // waiters are those on a lock's list: from its head on, or from the first one
-// around (Linux 7.1 and later).
+// around (Linux 7.2).
 func (f *finder) waiters(k *kind, lock kernel.Object) ([]sched.Ref, error) {
 	if lock.Has("wait_list") {
 		return f.listed(lock.AddrOf("wait_list"), k.list, k.task)
@@ -143,8 +143,8 @@ func (f *finder) listed(head kernel.VirtAddr, list, task uint64) (all []sched.Re
 		if err != nil {
 			return all, err
 		}
-		if all = append(all, one); len(all) > len(f.tasks) {
-			return all, fmt.Errorf("more wait than there are tasks: %w", kernel.ErrCorrupt)
+		if all = append(all, one); len(all) == maxWaiters {
+			return all, fmt.Errorf("%d tasks wait, and maybe more", maxWaiters)
 		}
 	}
 	return all, nil

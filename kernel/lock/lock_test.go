@@ -22,7 +22,7 @@ list_head: next prev
 cpumask: bits:8*1
 thread_union: stack:8*2048
 thread_struct: ra sp
-task_struct: state stack thread:thread_struct pi_blocked_on
+task_struct: state stack thread:thread_struct pi_blocked_on on_cpu:4 pid:4 comm:1*16
 mutex: owner wait_lock:4 osq:4 wait_list:list_head
 mutex_waiter: list:list_head task ww_ctx
 rw_semaphore: count owner osq:4 wait_lock:4 wait_list:list_head
@@ -75,6 +75,8 @@ func (w *world) sleeper(state, comm, function string) (task, room uint64) {
 	sp := stack + stackBytes - 1024
 	w.Set(at, "task_struct.stack", stack)
 	w.Set(at+w.Offset("task_struct.thread"), "thread_struct.sp", sp)
+	w.Set(at, "task_struct.pid", uint64(100+len(w.tasks)))
+	w.SetText(at, "task_struct.comm", comm)
 	w.Words(sp, 0, w.calls["schedule"], 1, 2, w.calls[function], at, 3)
 	w.tasks = append(w.tasks, sched.Task{
 		Addr: kernel.VirtAddr(at), PID: int32(100 + len(w.tasks)), Comm: comm, State: state, Stack: kernel.VirtAddr(stack),
@@ -208,6 +210,7 @@ func TestKinds(t *testing.T) {
 			want := []string{
 				"mutex rtnl_mutex of holder: a b", "rwsem  of holder: reader", "rwsem namespace_sem last holder read by 3: writer",
 				"semaphore console_sem: down", "chain a holder, 1 locks", "chain reader holder, 1 locks",
+				"chain writer, 1 locks", "chain down, 1 locks",
 			}
 			if w.Has("semaphore.last_holder") {
 				want[3] = "semaphore console_sem last holder: down"
@@ -266,7 +269,7 @@ func TestPerCPURWSem(t *testing.T) {
 	w.Words(counts, 5)
 	w.Words(counts+64, 0xfffffffe)
 	w.Set(lock, "percpu_rw_semaphore.read_count", counts)
-	w.check(t, nil, "percpu_rwsem  read by 3: first second")
+	w.check(t, nil, "percpu_rwsem  read by 3: first second", "chain first, 1 locks")
 	writer, _ := w.sleeper("D", "writer", "schedule")
 	w.Set(lock, "percpu_rw_semaphore.writer", writer)
 	w.check(t, nil, "percpu_rwsem  of writer read by 3: first second", "chain first writer, 1 locks")
@@ -298,7 +301,7 @@ func TestRTMutex(t *testing.T) {
 func TestTold(t *testing.T) {
 	for member, bits := range map[string][3]uint64{"blocker": {0, 1, 2}, "blocked_on": {}} {
 		t.Run(member, func(t *testing.T) {
-			w := newWorld(rings + "task_struct: stack thread:thread_struct " + member)
+			w := newWorld(rings + "task_struct: stack thread:thread_struct pid:4 comm:1*16 " + member)
 			holder, _ := w.sleeper("S", "holder", "schedule")
 			task, a := w.waiter("a", "schedule")
 			mutex := w.mutex(holder, a)
@@ -314,7 +317,7 @@ func TestTold(t *testing.T) {
 				w.Set(rwsem, "rw_semaphore.count", rwsemWaiters)
 				w.queue(rwsem, "rw_semaphore", []uint64{c})
 				w.Set(task, "task_struct.blocker", rwsem|bits[2])
-				want = append(want, "semaphore : b", "rwsem : c")
+				want = append(want, "semaphore : b", "rwsem : c", "chain b, 1 locks", "chain c, 1 locks")
 			}
 			w.check(t, nil, want...)
 
@@ -360,6 +363,24 @@ func TestChains(t *testing.T) {
 	w.check(t, nil, "mutex  of b: a", "mutex : b", "chain a b, 2 locks")
 }
 
+// Where there is no room for a list of all tasks the others are there nonetheless.
+func TestFewTasks(t *testing.T) {
+	for name, other := range kernels {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(other)
+			_, a := w.waiter("a", "__mutex_lock.constprop.0")
+			listed := w.tasks
+			holder, _ := w.sleeper("S", "holder", "schedule")
+			_, b := w.waiter("b", "__mutex_lock.constprop.0")
+			w.remember(a, b, w.mutex(holder, a, b))
+			w.tasks = listed
+			w.check(t, nil, "mutex  of holder: a b", "chain a holder, 1 locks")
+			w.Set(holder, "task_struct.pid", 1<<31)
+			w.check(t, nil, "mutex : a b", "chain a, 1 locks")
+		})
+	}
+}
+
 func TestDamaged(t *testing.T) {
 	const lock = "__mutex_lock.constprop.0"
 	for name, c := range map[string]struct {
@@ -372,7 +393,7 @@ func TestDamaged(t *testing.T) {
 		"no stack any more":      {func(w *world, _ uint64) { w.tasks[1].Stack = 0 }, errNoStack, nil},
 		"list that is not whole": {func(w *world, mutex uint64) { w.Words(mutex+16, 0x5000) }, nil, nil},
 		"nobody waits":           {func(w *world, mutex uint64) { w.Set(mutex, "mutex.owner", 0) }, kernel.ErrCorrupt, nil},
-		"owner that is no task":  {func(w *world, mutex uint64) { w.Set(mutex, "mutex.owner", 0x5001) }, nil, []string{"mutex : a"}},
+		"owner that is no task":  {func(w *world, mutex uint64) { w.Set(mutex, "mutex.owner", 0x5001) }, nil, []string{"mutex : a", "chain a, 1 locks"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld("")
@@ -425,4 +446,30 @@ func FuzzFind(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A machine on which ten thousand tasks are blocked, the half of them by one lock.
+func BenchmarkFind(b *testing.B) {
+	const n = 10_000
+	w := newWorld("")
+	holder, _ := w.sleeper("S", "holder", "schedule")
+	var nodes []uint64
+	for i := range n {
+		if i%2 == 0 {
+			_, node := w.waiter("waits", "__mutex_lock.constprop.0")
+			nodes = append(nodes, node)
+		} else {
+			w.sleeper("D", "completion", "wait_for_completion")
+		}
+	}
+	w.mutex(holder, nodes...)
+	if locks, _, err := w.find(b); err != nil || len(locks) != 1 || len(locks[0].Waiters) != n/2 {
+		b.Fatalf("%d locks, %v", len(locks), err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := w.find(b); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

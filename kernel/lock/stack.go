@@ -175,15 +175,18 @@ func (f *finder) whole(node kernel.VirtAddr) bool {
 // on whose stack it lies. A lock's list_head does not.
 func (f *finder) isWaiter(waiter kernel.VirtAddr, task uint64) bool {
 	p, err := f.k.ReadPointer(waiter + kernel.VirtAddr(task))
-	t := f.tasks[p]
-	return err == nil && t != nil && waiter >= t.Stack && uint64(waiter-t.Stack) < f.stackSize
+	if err != nil {
+		return false
+	}
+	t := f.taskAt(p)
+	return t != nil && waiter >= t.Stack && uint64(waiter-t.Stack) < f.stackSize
 }
 
 // head follows a list of waiters to its head; 0 if it has none.
 func (f *finder) head(waiter kernel.VirtAddr, list, task uint64) kernel.VirtAddr {
 	start := waiter + kernel.VirtAddr(list)
 	at := start
-	for range len(f.tasks) + 1 {
+	for range maxWaiters {
 		next, err := f.k.ReadPointer(at)
 		if err != nil || next == start {
 			return 0
@@ -199,7 +202,7 @@ func (f *finder) head(waiter kernel.VirtAddr, list, task uint64) kernel.VirtAddr
 // ring are the waiters in a ring.
 func (f *finder) ring(waiter kernel.VirtAddr, k *kind) map[kernel.VirtAddr]bool {
 	all := map[kernel.VirtAddr]bool{}
-	for at := waiter; !all[at] && f.isWaiter(at, k.task); {
+	for at := waiter; !all[at] && len(all) < maxWaiters && f.isWaiter(at, k.task); {
 		all[at] = true
 		next, err := f.k.ReadPointer(at + kernel.VirtAddr(k.list))
 		if err != nil {

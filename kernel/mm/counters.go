@@ -141,10 +141,14 @@ func (r *reader) readCounters() {
 			r.missing(n.name, err)
 		}
 	}
-	if v, err := c.get("NR_KERNEL_STACK_KB"); err != nil || v < 0 || v > maxPages {
-		r.missing("NR_KERNEL_STACK_KB", fmt.Errorf("%d: %w", v, kernel.ErrCorrupt))
+	kb, err := c.get("NR_KERNEL_STACK_KB")
+	if err == nil && (kb < 0 || kb > maxPages) {
+		err = fmt.Errorf("%d KiB: %w", kb, kernel.ErrCorrupt)
+	}
+	if err != nil {
+		r.missing("kernel stacks", err)
 	} else {
-		s.KernelStacks = uint64(v) << 10
+		s.KernelStacks = uint64(kb) << 10
 	}
 	// Kernels without swap have no such counter.
 	if v, err := c.get("NR_SWAPCACHE"); err == nil {
@@ -155,7 +159,7 @@ func (r *reader) readCounters() {
 	r.reckonAvailable(active+inactive, s.SlabReclaimable+misc)
 }
 
-// readVmalloc: a counter like others since 7.0, a variable before.
+// readVmalloc: a counter like others in 7.2, a variable in 6.12.
 func (r *reader) readVmalloc(c *nodeCounters) {
 	if l, err := r.k.Layout(); err == nil {
 		_, r.stacksTwo = l.Offset("task_struct.stack_vm_area")

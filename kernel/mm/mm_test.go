@@ -273,6 +273,8 @@ func TestMissing(t *testing.T) {
 		"no reserve":     {func(m *machine) { delete(m.symbols, "totalreserve_pages") }, "available: symbol totalreserve_pages"},
 		"counters":       {func(m *machine) { delete(m.symbols, "vm_node_stat") }, "cache, anonymous memory"},
 		"a counter":      {func(m *machine) { m.PutVirt64(nodeStat+8*7, 1<<60) }, "NR_SHMEM: "},
+		"stacks":         {func(m *machine) { m.PutVirt64(nodeStat+8*13, 1<<60) }, "kernel stacks: 1152921504606846976 KiB"},
+		"no counter":     {func(m *machine) { delete(m.layout.Enums["node_stat_item"], "NR_KERNEL_STACK_KB") }, "kernel stacks: counter NR_KERNEL_STACK_KB"},
 		"too many":       {func(m *machine) { m.layout.Enums["node_stat_item"]["NR_VM_NODE_STAT_ITEMS"] = 1 << 40 }, "1099511627776 counters"},
 		"parts":          {func(m *machine) { m.PutVirt64(pgdat+8000, 0x1000) }, "what CPUs keep"},
 		"zone's parts":   {func(m *machine) { m.PutVirt64(zone+112, 0x1000) }, "without what CPUs keep"},

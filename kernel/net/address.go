@@ -18,11 +18,12 @@ const maxAddresses = 4096
 type addressReader struct {
 	k                        *kernel.Kernel
 	dev4, addr4, dev6, addr6 *kernel.StructReader
+	lack4, lack6             error // why there is no reader
+	met4, met6               bool  // an interface without one had such addresses
 }
 
-// newAddressReader prepares to read addresses. What is missing for one kind of
-// them is said in the error, with a reader for the other.
-func newAddressReader(k *kernel.Kernel) (*addressReader, error) {
+// newAddressReader prepares to read addresses.
+func newAddressReader(k *kernel.Kernel) *addressReader {
 	r := &addressReader{k: k}
 	pair := func(dev, addr **kernel.StructReader, devName, list, addrName string, members ...string) error {
 		d, err := k.Struct(devName, list)
@@ -36,14 +37,26 @@ func newAddressReader(k *kernel.Kernel) (*addressReader, error) {
 		*dev, *addr = d, a
 		return nil
 	}
-	var errs []error
 	if err := pair(&r.dev4, &r.addr4, "in_device", "ifa_list", "in_ifaddr", "ifa_next", "ifa_local", "ifa_prefixlen"); err != nil {
-		errs = append(errs, fmt.Errorf("IPv4 addresses: %w", err))
+		r.lack4 = fmt.Errorf("IPv4 addresses: %w", err)
 	}
 	if err := pair(&r.dev6, &r.addr6, "inet6_dev", "addr_list", "inet6_ifaddr", "if_list", "addr", "prefix_len"); err != nil {
-		errs = append(errs, fmt.Errorf("IPv6 addresses: %w", err))
+		r.lack6 = fmt.Errorf("IPv6 addresses: %w", err)
 	}
-	return r, errors.Join(errs...)
+	return r
+}
+
+// missing says which addresses there were and could not be read for want of
+// types. Of a kernel without IPv6 nothing is missing.
+func (r *addressReader) missing() error {
+	var errs []error
+	if r.met4 {
+		errs = append(errs, r.lack4)
+	}
+	if r.met6 {
+		errs = append(errs, r.lack6)
+	}
+	return errors.Join(errs...)
 }
 
 // of are the addresses of an interface.
@@ -62,7 +75,11 @@ func (r *addressReader) of(device kernel.Object) ([]string, error) {
 
 func (r *addressReader) ipv4(device kernel.Object, all *[]string) error {
 	in := device.Pointer("ip_ptr")
-	if in == 0 || r.dev4 == nil {
+	if in == 0 {
+		return nil
+	}
+	if r.dev4 == nil {
+		r.met4 = true
 		return nil
 	}
 	dev, err := r.dev4.At(in)
@@ -91,7 +108,11 @@ func (r *addressReader) ipv4(device kernel.Object, all *[]string) error {
 
 func (r *addressReader) ipv6(device kernel.Object, all *[]string) error {
 	in := device.Pointer("ip6_ptr")
-	if in == 0 || r.dev6 == nil {
+	if in == 0 {
+		return nil
+	}
+	if r.dev6 == nil {
+		r.met6 = true
 		return nil
 	}
 	n := 0

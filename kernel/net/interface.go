@@ -55,7 +55,7 @@ func interfaces(k *kernel.Kernel, namespace kernel.VirtAddr) ([]Interface, error
 	if err != nil {
 		return nil, err
 	}
-	addresses, err := newAddressReader(k)
+	addresses := newAddressReader(k)
 	var all []Interface
 	var errs []error
 	say := func(err error) {
@@ -63,7 +63,6 @@ func interfaces(k *kernel.Kernel, namespace kernel.VirtAddr) ([]Interface, error
 			errs = append(errs, err)
 		}
 	}
-	say(err)
 	for at, err := range k.List(namespace+kernel.VirtAddr(ns.Offset("dev_base_head")), device.Offset("dev_list")) {
 		var d kernel.Object
 		if err == nil {
@@ -89,6 +88,7 @@ func interfaces(k *kernel.Kernel, namespace kernel.VirtAddr) ([]Interface, error
 		}
 		all = append(all, i)
 	}
+	say(addresses.missing())
 	return all, errors.Join(errs...)
 }
 

@@ -132,6 +132,11 @@ func TestInterfaces(t *testing.T) {
 func TestNoIPv6(t *testing.T) {
 	m, want := usual(structs)
 	got, err := Interfaces(m.open(t, m))
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("a kernel without IPv6: %+v, %v\nwant %+v", got, err, want)
+	}
+	m.Set(uint64(got[0].Addr), "net_device.ip6_ptr", uint64(got[0].Addr))
+	got, err = Interfaces(m.open(t, m))
 	if !errors.Is(err, kernel.ErrNoInfo) || !strings.Contains(err.Error(), "IPv6") || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v\nwant %+v", got, err, want)
 	}

@@ -98,6 +98,41 @@ func TestTasks(t *testing.T) {
 
 // Kernels before 6.2 count memory without per-CPU parts; the CPU and the state of
 // a task were other members, and there may be no account of scheduling.
+// TestFirst checks what is listed where there is no room for all: what ran and
+// what is blocked, wherever it stands.
+func TestFirst(t *testing.T) {
+	w := newWorld()
+	sleepy := w.process("sleepy", 1)
+	w.Set(sleepy, "task_struct.__state", 1)
+	for i := range uint64(20) {
+		w.Set(w.process("more", 2+i), "task_struct.__state", 1)
+	}
+	child := w.process("stuck", 50)
+	w.Set(child, "task_struct.__state", 2)
+	w.Set(child, "task_struct.real_parent", w.process("parent", 51))
+	runs := w.process("runs", 52)
+	w.Set(w.queues[1], "rq.curr", runs)
+	k := w.kernel(t)
+	all, err := Tasks(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	some, rest, err := First(k, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, task := range some[len(some)-2:] {
+		names = append(names, fmt.Sprint(task.Comm, " of ", task.PPID))
+	}
+	if want := []string{"stuck of 51", "runs of 0"}; !slices.Equal(names, want) {
+		t.Errorf("the last of %d are %q; want %q", len(some), names, want)
+	}
+	if n := len(some) + rest["S"] + rest["R"]; n != len(all) || len(some) != 6 {
+		t.Errorf("%d listed, others %v, of %d; want 6 and the rest", len(some), rest, len(all))
+	}
+}
+
 func TestTasksOfOtherKernels(t *testing.T) {
 	w := newWorldOf(`
 thread_info: flags

@@ -36,7 +36,9 @@ type Task struct {
 
 // Blocked tells whether the task waits for something that nothing can interrupt,
 // which is what D in ps is, tasks that idle this way left out.
-func (t *Task) Blocked() bool { return t.State == "D" }
+func (t *Task) Blocked() bool { return t.State == blocked }
+
+const blocked = "D"
 
 // RunQueue is what one CPU had to do.
 type RunQueue struct {

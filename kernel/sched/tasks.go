@@ -3,7 +3,6 @@ package sched
 import (
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 )
@@ -14,28 +13,35 @@ const kernelThread = 0x00200000
 // maxErrors bounds how many tasks are named in an error as read in part.
 const maxErrors = 8
 
-// maxRoom bounds for how many tasks room is made on the kernel's word.
-const maxRoom = 1 << 17
+// maxThreads bounds for how many room is made on the kernel's word.
+const maxThreads = 1 << 17
+
+// maxRoom bounds how many tasks are listed, those that matter most left out.
+const maxRoom = 1 << 20
 
 // Tasks lists every thread: the idle tasks of the CPUs, which are on no list of
 // the kernel's, then the processes, the oldest first, each with its threads.
 // What could not be read is said in the error; the tasks that could are
 // returned with it.
-func Tasks(k *kernel.Kernel) ([]Task, error) { return First(k, math.MaxInt) }
+func Tasks(k *kernel.Kernel) ([]Task, error) {
+	tasks, _, err := First(k, maxRoom)
+	return tasks, err
+}
 
-// First is Tasks, but not of more than so many; the error says so then. Whoever
-// has little memory asks this way.
-func First(k *kernel.Kernel, most int) ([]Task, error) {
+// First is Tasks for whoever has little memory: not more than so many, and as
+// many again of those that run or are blocked. rest is how many others there are,
+// by their state.
+func First(k *kernel.Kernel, most int) (tasks []Task, rest map[string]int, err error) {
 	r, err := openTasks(k)
 	if err != nil {
-		return nil, fmt.Errorf("tasks: %w", err)
+		return nil, nil, fmt.Errorf("tasks: %w", err)
 	}
 	r.most = most
 	r.makeRoom()
 	if err := r.all(); err != nil {
-		return r.tasks, fmt.Errorf("tasks: %w", err)
+		return r.tasks, r.rest, fmt.Errorf("tasks: %w", err)
 	}
-	return r.tasks, nil
+	return r.tasks, r.rest, nil
 }
 
 // reader reads tasks: struct task_struct, include/linux/sched.h.
@@ -48,6 +54,7 @@ type reader struct {
 	onCPU                            map[kernel.VirtAddr]bool
 
 	most    int // of tasks
+	rest    map[string]int
 	tasks   []Task
 	parents []kernel.VirtAddr // of each of tasks
 	errs    []error
@@ -59,7 +66,7 @@ type reader struct {
 }
 
 func openTasks(k *kernel.Kernel) (*reader, error) {
-	r := &reader{k: k, onCPU: make(map[kernel.VirtAddr]bool)}
+	r := &reader{k: k, onCPU: make(map[kernel.VirtAddr]bool), rest: make(map[string]int)}
 	var err error
 	r.task, err = k.Struct("task_struct", "pid", "tgid", "comm", "flags", "stack", "exit_state", "real_parent", "prio",
 		"policy", "utime", "stime", "mm", "real_cred", "se", "?thread_info", "?cpu", "?state", "?__state", "?on_cpu",
@@ -113,7 +120,7 @@ func (r *reader) makeRoom() {
 	if err != nil {
 		return
 	}
-	if n, err := r.k.ReadUint32(at); err == nil && n <= maxRoom {
+	if n, err := r.k.ReadUint32(at); err == nil && n <= maxThreads {
 		r.tasks = make([]Task, 0, min(int(n)+len(r.states), r.most))
 		r.parents = make([]kernel.VirtAddr, 0, cap(r.tasks))
 	}
@@ -148,9 +155,9 @@ func (r *reader) all() error {
 		if idle[o.Addr] {
 			continue
 		}
-		if len(r.tasks) >= r.most {
-			r.fail(fmt.Errorf("there are more than %d", r.most))
-			break
+		if state := r.state(o); len(r.tasks) >= r.most && !r.matters(o.Addr, state) {
+			r.rest[state]++
+			continue
 		}
 		r.add(o)
 	}
@@ -161,6 +168,20 @@ func (r *reader) all() error {
 	return errors.Join(r.errs...)
 }
 
+// matters tells whether a task is listed where there is no room for all.
+func (r *reader) matters(addr kernel.VirtAddr, state string) bool {
+	return (state == blocked || r.onCPU[addr]) && len(r.tasks) < 2*r.most
+}
+
+// state is the letter of a task's state.
+func (r *reader) state(o kernel.Object) string {
+	state := o.Uint("__state")
+	if !o.Has("__state") {
+		state = o.Uint("state")
+	}
+	return letter(state, o.Uint("exit_state"))
+}
+
 // findParents fills in whose children the tasks are.
 func (r *reader) findParents() {
 	processes := make(map[kernel.VirtAddr]int32, len(r.tasks))
@@ -168,19 +189,24 @@ func (r *reader) findParents() {
 		processes[t.Addr] = t.TGID
 	}
 	for i, p := range r.parents {
-		r.tasks[i].PPID = processes[p]
+		id, listed := processes[p]
+		if !listed && p != 0 && len(r.rest) > 0 {
+			// Its parent is one of those that are not listed.
+			n, err := r.k.ReadUint32(p + kernel.VirtAddr(r.task.Offset("tgid")))
+			if err != nil {
+				r.fail(fmt.Errorf("parent of PID %d: %w", r.tasks[i].PID, err))
+			}
+			id = int32(n)
+		}
+		r.tasks[i].PPID = id
 	}
 }
 
 // add takes a task into the list.
 func (r *reader) add(o kernel.Object) {
-	state := o.Uint("__state")
-	if !o.Has("__state") {
-		state = o.Uint("state")
-	}
 	t := Task{
 		Addr: o.Addr, PID: int32(o.Int("pid")), TGID: int32(o.Int("tgid")), Comm: o.String("comm"),
-		State: letter(state, o.Uint("exit_state")), CPU: r.cpu(o), OnCPU: r.onCPU[o.Addr],
+		State: r.state(o), CPU: r.cpu(o), OnCPU: r.onCPU[o.Addr],
 		Kernel: o.Uint("flags")&kernelThread != 0, Policy: policies[o.Uint("policy")], Prio: int32(o.Int("prio")),
 		UserTime: o.Uint("utime"), SystemTime: o.Uint("stime"), Started: o.Uint("start_boottime"),
 		Stack: o.Pointer("stack"), MM: o.Pointer("mm"),
@@ -222,8 +248,9 @@ func (r *reader) cpu(o kernel.Object) int {
 // only when the watchdog of hung tasks comes by. exec_start counts as the clock
 // of tasks of its CPU does; what that one is behind now is taken as what it was
 // behind then, which makes a wait too short by the time that the CPU has spent
-// in interrupts since, never too long. exec_start is 0 of a task that has come
-// from another CPU and waits to run.
+// in interrupts since, never too long. exec_start is 0 of a task that was
+// moved to another CPU and has not run since, which since 6.12 happens to those
+// that sleep, too: when it came to its CPU is the best that is known then.
 func (r *reader) lastRan(o kernel.Object, t *Task) uint64 {
 	var arrived uint64
 	if r.sched != nil {

@@ -37,8 +37,10 @@ type arch struct {
 	irqStack, overflowStack string
 	overflowSize            uint64
 	// graphReturn is where functions that the function graph tracer watches
-	// return to; their callers stand elsewhere.
+	// return to; their callers stand elsewhere. probeReturn are the same for
+	// functions that return probes watch, whose callers are not looked for.
 	graphReturn string
+	probeReturn []string
 
 	// call decodes the call that ends code, which is before a return address ra.
 	call func(code []byte, ra kernel.VirtAddr) call

@@ -21,6 +21,7 @@ type code struct {
 	entry   region
 	first   []region
 	graph   kernel.VirtAddr // where watched functions return to; 0 if there is none
+	hidden  []kernel.VirtAddr
 
 	sites map[kernel.VirtAddr]*site
 }
@@ -84,6 +85,11 @@ func (c *code) read(src source, a *arch, syms map[string]kernel.VirtAddr) error 
 		}
 	}
 	c.graph = syms[a.graphReturn]
+	for _, name := range append([]string{a.graphReturn}, a.probeReturn...) {
+		if at, ok := syms[name]; ok {
+			c.hidden = append(c.hidden, at)
+		}
+	}
 	return nil
 }
 
@@ -143,7 +149,8 @@ func (c *code) look(ra kernel.VirtAddr) *site {
 	// instruction of its function. Places that are entered otherwise have none, and
 	// of the boot's code only its names are left.
 	before := ra - 1
-	own := c.begins(ra) || c.entry.has(ra) || ra == c.graph
+	hidden := slices.Contains(c.hidden, ra)
+	own := hidden || c.begins(ra) || c.entry.has(ra)
 	if own {
 		before = ra
 	}
@@ -164,7 +171,7 @@ func (c *code) look(ra kernel.VirtAddr) *site {
 	}
 	s.call = c.arch.call(code, ra)
 	switch {
-	case ra == c.graph:
+	case hidden:
 		s.doubt = "its caller is not known"
 	case own:
 		s.call.target = 0

@@ -55,6 +55,7 @@ func newMachine() *machine {
 	m.function("ret_from_exception", entryBase+0x200, 0x100)
 	m.function("ret_from_fork", entryBase+0x300, 0x40)
 	m.function("return_to_handler", entryBase+0x400, 0x40)
+	m.function("arch_rethook_trampoline", entryBase+0x440, 0x40)
 	m.function("_start_kernel", bootBase-0x100000, 0x100)
 	m.function("start_kernel", bootBase, 0x100)
 	m.symbols = append(m.symbols, kernel.Symbol{Name: "mod_work", Module: "mod", Type: 't', Addr: moduleBase, Size: 0x100})

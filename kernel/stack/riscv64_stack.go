@@ -37,6 +37,7 @@ func riscv64() *arch {
 		},
 		irqStack: "irq_stack_ptr", overflowStack: "overflow_stack", overflowSize: 4096,
 		graphReturn: "return_to_handler",
+		probeReturn: []string{"arch_rethook_trampoline", "__kretprobe_trampoline"}, // since 6.3, and before
 
 		call: riscv64Call, callBytes: 8,
 		framed:     riscv64Framed,

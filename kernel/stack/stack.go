@@ -44,7 +44,8 @@ type Frame struct {
 	Doubt       string `json:"doubt,omitempty"` // why the frame cannot be trusted; "" when it can
 	// Tail is the function that the caller called, when that is another one: it
 	// went on to this one without coming back, or was compiled into one that did.
-	// A guess, from the call instruction.
+	// A guess, from the call instruction. Kernels with frame pointers are compiled
+	// without such calls, so it is rare: assembly, and what the linker has joined.
 	Tail string `json:"tail,omitempty"`
 }
 

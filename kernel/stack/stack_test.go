@@ -177,6 +177,17 @@ func TestDoubts(t *testing.T) {
 			ret_from_fork+0x10/0x40
 		`)
 	})
+	t.Run("return probe", func(t *testing.T) {
+		m := newMachine()
+		kthread(m)
+		m.record(stackEnd-0x180, stackEnd-0x140, m.in("arch_rethook_trampoline", 0))
+		check(t, m.unwinder(t).Sleeping(taskAt), `
+			schedule+0x20/0x100
+			middle+0x40/0x100
+			? arch_rethook_trampoline+0x0/0x40: its caller is not known
+			ret_from_fork+0x10/0x40
+		`)
+	})
 	t.Run("code that cannot be read", func(t *testing.T) {
 		m := newMachine()
 		kthread(m)

@@ -120,7 +120,8 @@ func (u *Unwinder) readSymbols() error {
 		"_start", "_stext", "_etext", "_sinittext", "_einittext",
 		"__start_init_stack", "__end_init_stack", a.entry, a.irqStack, a.overflowStack, a.graphReturn,
 	}, a.entryEnd...)
-	syms, err := u.src.Lookup(append(names, a.first...)...)
+	names = append(append(names, a.first...), a.probeReturn...)
+	syms, err := u.src.Lookup(names...)
 	if err != nil {
 		return err
 	}

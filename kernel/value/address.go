@@ -49,7 +49,7 @@ func Address(k *kernel.Kernel, s string) (kernel.VirtAddr, error) {
 			return 0, err
 		}
 		if at = p.Addr(at, int(n)); at == 0 {
-			return 0, fmt.Errorf("CPU %d: %w", n, kernel.ErrNotFound)
+			return 0, fmt.Errorf("there is no CPU %d", n)
 		}
 	}
 	return at + kernel.VirtAddr(offset), nil

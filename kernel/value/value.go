@@ -30,6 +30,7 @@ type Value struct {
 	Number  uint64 // sign-extended
 	Signed  bool
 	Text    string  // characters, the name of an enumerator, the symbol that a pointer points to
+	Pointee string  // text that a pointer to characters points to, as far as it is short and printable
 	Members []Value // of a struct, elements of an array
 }
 
@@ -79,7 +80,7 @@ func (r *Reader) read(at place) (Value, error) {
 	}
 	m := r.load(at.addr, size)
 	if m.all != nil {
-		return Value{}, fmt.Errorf("%s at %s: %w", at.typ, at.addr, m.all)
+		return Value{}, fmt.Errorf("%s: %w", at.typ, m.all)
 	}
 	return r.value("", at.typ, m, uint64(at.bit), at.bits, 0)
 }
@@ -177,6 +178,9 @@ func (r *Reader) value(name string, t btf.Type, m *memory, bit uint64, bits uint
 		if r.names != nil {
 			v.Text = r.names.Of(kernel.VirtAddr(v.Number))
 		}
+		if v.Number != 0 && pointsToText(u) {
+			v.Pointee = r.text(kernel.VirtAddr(v.Number))
+		}
 	case u.Kind == btf.Enum || u.Kind == btf.Enum64:
 		v.Form = FormEnum
 		v.Text, err = r.enumerator(u, v.Number)
@@ -184,6 +188,34 @@ func (r *Reader) value(name string, t btf.Type, m *memory, bit uint64, bits uint
 		v.Form = FormBool
 	}
 	return v, err
+}
+
+// pointsToText tells whether a pointer points to characters.
+func pointsToText(t btf.Type) bool {
+	to, err := t.Elem()
+	if err == nil {
+		to, err = to.Strip()
+	}
+	return err == nil && to.Char()
+}
+
+// text is the printable text at an address; "" if there is none.
+func (r *Reader) text(at kernel.VirtAddr) string {
+	const most = 64
+	b := make([]byte, min(most, pageSize-uint64(at)%pageSize))
+	if r.k.ReadVirt(b, at) != nil {
+		return ""
+	}
+	end := bytes.IndexByte(b, 0)
+	if end < 0 {
+		return "" // long, or none
+	}
+	for _, c := range b[:end] {
+		if c < ' ' || c >= 0x7f {
+			return ""
+		}
+	}
+	return string(b[:end])
 }
 
 // integer is a number in little-endian bytes; of more than 64 bits the lowest.

@@ -40,7 +40,8 @@ func types(t testing.TB) *btf.Spec {
 		{Offset: 384, Type: &referee.Union{Size: 8, Members: []referee.Member{{Name: "number", Type: u64}, {Name: "word", Type: u32}}}},
 		{Name: "bits", Type: &referee.Array{Index: u32, Nelems: 8, Type: u32}, Offset: 448},
 		{Name: "path", Type: &referee.Array{Index: u32, Nelems: 3, Type: point}, Offset: 704},
-		{Name: "tail", Type: &referee.Array{Index: u32, Type: u32}, Offset: 928},
+		{Name: "name", Type: &referee.Pointer{Target: &referee.Const{Type: char}}, Offset: 960},
+		{Name: "tail", Type: &referee.Array{Index: u32, Type: u32}, Offset: 1024},
 	}
 	b, err := referee.NewBuilder([]referee.Type{task}, nil)
 	if err != nil {
@@ -88,6 +89,7 @@ func machine(t testing.TB) (k *kernel.Kernel, first, second kernel.VirtAddr) {
 		le.PutUint32(b[56+4*i:], uint32(1000000000*(i/4)))
 	}
 	le.PutUint32(b[88:], 1)
+	le.PutUint64(b[120:], kerneltest.Linear(at)+16)
 	m.Put(at, b)
 	le.PutUint64(b[32:], 0)
 	copy(b[16:], "second\x00\x00\x00")
@@ -141,6 +143,7 @@ func TestRead(t *testing.T) {
       y = 0,
     }, (2 times)
   },
+  name = ` + (first + 16).String() + ` "k\"worker",
   tail = {},
 }
 `
@@ -157,7 +160,7 @@ func TestRead(t *testing.T) {
 	}
 	wantJSON := `{"pid":-10,"flags":2147483649,"state":"DEAD","low":5,"high":-10,"idle":true,"comm":"k\"worker","next":"` + second.String() +
 		`","at":{"x":3,"y":-4},"number":9223372036854775815,"word":7,"bits":[0,0,0,0,1000000000,1000000000,1000000000,1000000000],` +
-		`"path":[{"x":1,"y":0},{"x":0,"y":0},{"x":0,"y":0}],"tail":[]}`
+		`"path":[{"x":1,"y":0},{"x":0,"y":0},{"x":0,"y":0}],"name":"` + (first + 16).String() + `","tail":[]}`
 	if d := cmp.Diff(wantJSON, string(got)); d != "" {
 		t.Errorf("JSON (-want +got):\n%s", d)
 	}
@@ -221,7 +224,7 @@ func TestMember(t *testing.T) {
 	if m, err := MemberType(task, "next->path[1]"); err != nil || m.Name != "point" {
 		t.Errorf("MemberType(next->path[1]) = %v, %v", m, err)
 	}
-	if d := cmp.Diff([]string{"pid", "flags", "state", "low", "high", "idle", "comm", "next", "at", "number", "word", "bits", "path", "tail"}, MemberNames(task)); d != "" {
+	if d := cmp.Diff([]string{"pid", "flags", "state", "low", "high", "idle", "comm", "next", "at", "number", "word", "bits", "path", "name", "tail"}, MemberNames(task)); d != "" {
 		t.Errorf("names (-want +got):\n%s", d)
 	}
 }

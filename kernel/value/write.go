@@ -1,6 +1,7 @@
 package value
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -149,6 +150,9 @@ func (t *writer) scalar(v Value) string {
 		}
 	case FormPointer:
 		s := fmt.Sprintf("%#x", v.Number)
+		if v.Pointee != "" {
+			return s + " " + strconv.Quote(v.Pointee)
+		}
 		if v.Text != "" {
 			s += " <" + v.Text + ">"
 		}
@@ -195,7 +199,8 @@ func (v Value) MarshalJSON() ([]byte, error) {
 	case FormPointer:
 		return fmt.Appendf(nil, "%q", fmt.Sprintf("%#x", v.Number)), nil
 	case FormString:
-		return json.Marshal(v.Text)
+		b, err := json.Marshal(v.Text)
+		return bytes.ReplaceAll(b, []byte{0x7f}, []byte(`\u007f`)), err
 	case FormNothing:
 		return []byte("null"), nil
 	case FormArray:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/block"
+	"github.com/panicroom-kdump/panicroom/kernel/disasm"
 	"github.com/panicroom-kdump/panicroom/kernel/fs"
 	"github.com/panicroom-kdump/panicroom/kernel/lock"
 	"github.com/panicroom-kdump/panicroom/kernel/mm"
@@ -88,7 +89,7 @@ func Full(tasks, lines, cpus int) *report.Report {
 	}
 	for i, bytes := range []string{"411106e4", "22e0", "0008", "aa84", "8c610cc1", "83a78601", "1307f5ff", "639ce700", "8280"} {
 		words := []string{"addi sp,sp,-16", "sd s0,0(sp)", "addi s0,sp,16", "mv s1,a0", "ld a1,0(a1)", "lw a5,24(a1)", "addi a4,a0,-1", "bne a4,a4,0xffffffff02345698", "ret"}[i]
-		r.Fault.Code = append(r.Fault.Code, report.Instruction{Addr: interrupted.PC + kernel.VirtAddr(4*(i-5)), Bytes: bytes, Text: words, Fault: i == 5})
+		r.Fault.Code = append(r.Fault.Code, disasm.Instruction{Addr: interrupted.PC + kernel.VirtAddr(4*(i-5)), Bytes: bytes, Text: words, Fault: i == 5})
 	}
 	for _, f := range crashed.Frames[9:17] {
 		r.Crash.Backtrace = append(r.Crash.Backtrace, report.Frame{Address: f.PC.String(), Text: text(f)})

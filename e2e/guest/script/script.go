@@ -160,8 +160,6 @@ type Stick struct {
 	// Bytes are the sizes of the writes, of which the n-th goes to MiB n+1 of the
 	// disk.
 	Bytes []int `json:"bytes"`
-	// Taken is how many of them the disk takes, without an answer.
-	Taken int `json:"taken"`
 }
 
 // Exit ends the first process, which no kernel survives.
@@ -176,6 +174,9 @@ const (
 
 	HarmWrite = "write" // to the file that the next argument names, what the one after it says
 	HarmWait  = "wait"  // does none, for ever
+	// HarmStall writes as HarmWrite does while others wait all the time that each CPU
+	// has been out of the kernel: whoever keeps one in there is noticed.
+	HarmStall = "stall"
 )
 
 // Freeze stops a filesystem as snapshots of volumes do, and starts processes that

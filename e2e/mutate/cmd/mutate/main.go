@@ -66,6 +66,12 @@ func main() {
 	}
 }
 
+// progress is after how many dumps a process says how far it is.
+const progress = 500
+
+// enough is how many dumps tell whether their damage is seen.
+const enough = 40
+
 // line is what a child prints: the number of the dump that it is about to open,
 // or at the end what came of all.
 type line struct {
@@ -130,6 +136,9 @@ func (s *settings) run(ctx context.Context) error {
 	if n := len(all.Failed); n > 0 {
 		return fmt.Errorf("%d of %d damaged dumps did what none may", n, all.Runs)
 	}
+	if all.Runs >= enough && (all.Opened < all.Runs/2 || all.Different < all.Runs/4) {
+		return errors.New("most of the damage was not seen, so this says nothing")
+	}
 	return nil
 }
 
@@ -186,6 +195,9 @@ func (s *settings) child1(ctx context.Context) (*mutate.Result, error) {
 			result = l.Result
 		} else {
 			begun = l.Begin
+			if begun%progress == 0 {
+				fmt.Fprintf(os.Stderr, "dump %d\n", begun)
+			}
 		}
 	}
 	err = cmd.Wait()
