@@ -33,6 +33,7 @@ var questions = []string{
 
 // theirs is what crash said, taken apart.
 type theirs struct {
+	cannot    map[string]string // what it says where it cannot answer, by the question
 	sys       map[string]string
 	log       []string // records as it prints them, further lines included
 	modules   []theirModule
@@ -54,6 +55,14 @@ type theirs struct {
 // compared.
 func parse(text map[string]string) (*theirs, error) {
 	t := &theirs{}
+	t.cannot = map[string]string{}
+	for question, answer := range text {
+		for _, line := range lines(answer) {
+			if what := strings.TrimSpace(line); slices.Contains(cannot[question], what) {
+				t.cannot[question] = what
+			}
+		}
+	}
 	for _, q := range []struct {
 		question string
 		read     func(string) error
@@ -78,6 +87,31 @@ func parse(text map[string]string) (*theirs, error) {
 		}
 	}
 	return t, nil
+}
+
+// cannot are what crash 9.0.2 says of kernels in which it does not find its way, by the
+// question. It may say nothing else in place of an answer.
+var cannot = map[string][]string{
+	askModules: {"mod: cannot access vmalloc'd module memory"},       // with --no_modules
+	askMemory:  {"kmem: invalid structure member offset: " + noNode}, // before the sums
+	askCaches:  {"kmem: invalid structure member offset: " + noNode},
+}
+
+// noNode is the member that struct kmem_cache has lost between 6.12 and 7.2.
+const noNode = "kmem_cache_local_node"
+
+// beside is what crash says of where in itself it failed.
+var beside = regexp.MustCompile(`^ *FILE: \S+ +LINE: \d+ +FUNCTION: \w+\(\)$|^\[.*\] error trace: `)
+
+// answer is the lines of an answer without those that say why there is none.
+func (t *theirs) answer(question, text string) []string {
+	var all []string
+	for _, line := range lines(text) {
+		if what := strings.TrimSpace(line); t.cannot[question] == "" || what != t.cannot[question] && !beside.MatchString(line) {
+			all = append(all, line)
+		}
+	}
+	return all
 }
 
 // lines are those of an answer that are not empty, without spaces at their ends.
@@ -147,10 +181,10 @@ type theirModule struct {
 }
 
 func (t *theirs) readModules(text string) error {
-	for _, line := range lines(text) {
+	for _, line := range t.answer(askModules, text) {
 		f := strings.Fields(line)
 		switch {
-		case f[0] == "MODULE", line == noModules:
+		case f[0] == "MODULE":
 			continue
 		case len(f) < 5:
 			return errLine(line)
@@ -170,9 +204,6 @@ func (t *theirs) readModules(text string) error {
 	}
 	return nil
 }
-
-// noModules is what mod says after --no_modules.
-const noModules = "mod: cannot access any loadable kernel modules"
 
 // theirTask is a line of ps; sizes are in KiB.
 type theirTask struct {
@@ -311,7 +342,7 @@ type theirMemory struct {
 var memoryLine = regexp.MustCompile(`^ *([A-Z ]+?) +(\d+) +\S.*$`)
 
 func (t *theirs) readMemory(text string) error {
-	for _, line := range lines(text) {
+	for _, line := range t.answer(askMemory, text) {
 		if strings.HasPrefix(strings.TrimSpace(line), "PAGES ") {
 			continue
 		}
@@ -342,7 +373,7 @@ var besideCaches = regexp.MustCompile(`^(kmem: |invalid for [0-9a-f]+ address|!_
 var cacheLine = regexp.MustCompile(`^([0-9a-f]{16}) +(\d+) +(\d+|\?) +(\d+|\?) +(\d+|\?) +(\d+k) +(\S.*)$`)
 
 func (t *theirs) readCaches(text string) error {
-	for _, line := range lines(text) {
+	for _, line := range t.answer(askCaches, text) {
 		if strings.HasPrefix(line, "CACHE ") || besideCaches.MatchString(line) {
 			continue
 		}

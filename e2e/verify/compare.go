@@ -14,8 +14,8 @@ type comparison struct {
 	Facts    int    // that are equal
 	Reasons  []explained
 	Wrong    []difference
-	// Unasked is what crash could not be asked, and why; nothing was compared then.
-	Unasked string
+	// Unanswered is what crash said instead of an answer; nothing was compared then.
+	Unanswered string
 }
 
 // difference is a fact that the two tell differently.
@@ -36,6 +36,14 @@ type explained struct {
 
 // reason is why two answers may differ, for people.
 type reason string
+
+// unanswered tells whether crash has nothing to compare because it cannot answer.
+func (c *comparison) unanswered(t *theirs, things int) bool {
+	if things == 0 {
+		c.Unanswered = t.cannot[c.Question]
+	}
+	return c.Unanswered != ""
+}
 
 // same compares one fact.
 func (c *comparison) same(what string, ours, theirs any) {

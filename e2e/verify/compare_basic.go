@@ -160,6 +160,9 @@ func unpadded(s string) string {
 // compareModules compares name, address, size and where the code begins.
 func compareModules(o *ours, t *theirs) *comparison {
 	c := &comparison{Question: askModules, What: "modules"}
+	if c.unanswered(t, len(t.modules)) {
+		return c
+	}
 	c.same("number of modules", len(o.modules), len(t.modules))
 	pair(c, o.modules, t.modules,
 		func(m kernel.Module) string { return m.Name }, func(m theirModule) string { return m.name },

@@ -10,6 +10,13 @@ import (
 	"github.com/panicroom-kdump/panicroom/kernel/net"
 )
 
+const whySkipped reason = "crash lists no loop devices and no RAM disks"
+
+// skipped tells whether crash leaves a disk out.
+func skipped(name string) bool {
+	return strings.HasPrefix(name, "loop") || strings.HasPrefix(name, "ram")
+}
+
 // compareMounts compares what was mounted where.
 func compareMounts(o *ours, t *theirs) *comparison {
 	c := &comparison{Question: askMounts, What: "mounts"}
@@ -55,7 +62,13 @@ func compareDisks(o *ours, t *theirs) *comparison {
 			c.same(x.Name+": name", x.Name, y.name)
 			c.same(x.Name+": requests under way", uint64(len(x.InFlight)), y.total)
 		},
-		func(x block.Disk) { c.missing("", "disk "+x.Name, true) },
+		func(x block.Disk) {
+			why := reason("")
+			if skipped(x.Name) {
+				why = whySkipped
+			}
+			c.missing(why, "disk "+x.Name, true)
+		},
 		func(y theirDisk) { c.missing("", "disk "+y.name, false) })
 	return c
 }

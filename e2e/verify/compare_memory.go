@@ -2,11 +2,18 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/panicroom-kdump/panicroom/kernel/mm"
 )
 
-const whyCommitted reason = "crash reads what all CPUs have counted together, ours adds what each has counted for itself, as /proc/meminfo does"
+const (
+	whyCommitted reason = "crash reads what all CPUs have counted together, ours adds what each has counted for itself, as /proc/meminfo does"
+	whyNoSwap    reason = "crash does not find out about swap in this kernel: it leaves the sums of swap out, and what it adds to the commit limit for it is no number"
+)
+
+// sumsOfSwap are the lines that are not there then.
+var sumsOfSwap = []string{"TOTAL SWAP", "SWAP USED", "SWAP FREE"}
 
 // pageSize is that of all machines that crash can open here.
 const pageSize = 4096
@@ -26,6 +33,7 @@ func compareMemory(o *ours, t *theirs) *comparison {
 		"TOTAL SWAP": m.SwapTotal, "SWAP USED": m.SwapTotal - m.SwapFree, "SWAP FREE": m.SwapFree,
 		"COMMIT LIMIT": m.CommitLimit, "COMMITTED": m.Committed,
 	}
+	noSwap := t.cannot[askMemory] != "" && !slices.ContainsFunc(t.memory, func(y theirMemory) bool { return slices.Contains(sumsOfSwap, y.name) })
 	for _, y := range t.memory {
 		x, ok := mine[y.name]
 		if !ok {
@@ -38,10 +46,18 @@ func compareMemory(o *ours, t *theirs) *comparison {
 		if y.name == "COMMITTED" && y.pages == o.committed {
 			why = whyCommitted
 		}
+		// More than the addresses that the machine has.
+		if y.name == "COMMIT LIMIT" && noSwap && y.pages > 1<<36 {
+			why = whyNoSwap
+		}
 		c.allow(why, y.name+", pages", x/pageSize, y.pages)
 	}
 	for name := range mine {
-		c.missing("", name, true)
+		why := reason("")
+		if noSwap && slices.Contains(sumsOfSwap, name) {
+			why = whyNoSwap
+		}
+		c.missing(why, name, true)
 	}
 	return c
 }
@@ -73,6 +89,9 @@ func compareZones(o *ours, t *theirs) *comparison {
 // compareCaches compares the slab caches.
 func compareCaches(o *ours, t *theirs) *comparison {
 	c := &comparison{Question: askCaches, What: "caches"}
+	if c.unanswered(t, len(t.caches)) {
+		return c
+	}
 	pair(c, o.caches, t.caches,
 		func(x mm.Cache) uint64 { return uint64(x.Addr) }, func(y theirCache) uint64 { return y.addr },
 		func(x mm.Cache, y theirCache) {

@@ -3,14 +3,12 @@ package main
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/stack"
 )
 
 const (
-	whyMapping  reason = "the compiler's mapping symbols ($x and what follows) stand where functions begin; crash takes them for names"
 	whyNoReturn reason = "a call that never returns may be a function's last instruction; the address behind it is the next function's, which crash names, and which we do not"
 	whyLeaf     reason = "the function in which the CPU stopped has no frame of its own, so its caller stands only in the register ra, where crash does not look"
 	whyUser     reason = "our last frame is where user space was, as the registers tell that were saved at the entry to the kernel; crash's walk has ended before"
@@ -102,9 +100,7 @@ func describe(f stack.Frame) string {
 // function compares the names that the two have for one address.
 func (c *comparison) function(what string, symbolAt symbolNamer, f stack.Frame, y theirFrame) {
 	why := reason("")
-	if strings.HasPrefix(y.function, "$") {
-		why = whyMapping
-	} else if name, offset := symbolAt(f.PC); name == y.function && offset == 0 && f.Offset == f.Size {
+	if name, offset := symbolAt(f.PC); name == y.function && offset == 0 && f.Offset == f.Size {
 		why = whyNoReturn
 	}
 	c.allow(why, what, f.Function, y.function)

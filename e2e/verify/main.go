@@ -181,7 +181,7 @@ func (v *verify) judge(ctx context.Context, d *dump) (*result, error) {
 	}
 	r.Ours = time.Since(begin)
 	r.Release = o.report.Kernel.Release
-	r.comparisons = compareAll(o, t, a.Modules)
+	r.comparisons = compareAll(o, t)
 	for _, c := range r.comparisons {
 		c.something(d.ours())
 	}
@@ -194,21 +194,19 @@ var mayBeNone = []string{askModules, askBlocked, askNet, askDisks}
 
 // something makes sure that anything was compared.
 func (c *comparison) something(ours bool) {
-	if c.Things == 0 && c.Unasked == "" && (ours || !slices.Contains(mayBeNone, c.Question)) {
+	if c.Things == 0 && c.Unanswered == "" && (ours || !slices.Contains(mayBeNone, c.Question)) {
 		c.differ("", difference{c.Question, "nothing that could be compared", "nothing either"})
 	}
 }
 
-// compareAll compares the answers to all questions. modules tells whether crash was
-// let look at modules.
-func compareAll(o *ours, t *theirs, modules bool) []*comparison {
-	all := []*comparison{compareSys(o, t), compareLog(o, t)}
-	if modules {
-		all = append(all, compareModules(o, t))
-	} else {
-		all = append(all, &comparison{Question: askModules, Unasked: "crash opens dumps of this kernel with --no_modules only: its struct module has lost a member that crash asks for"})
+// compareAll compares the answers to all questions.
+func compareAll(o *ours, t *theirs) []*comparison {
+	var all []*comparison
+	for _, compare := range []func(*ours, *theirs) *comparison{
+		compareSys, compareLog, compareModules, compareTasks, compareTimes, compareStacks, compareBlocked,
+		compareMemory, compareZones, compareCaches, compareRunQueues, compareMounts, compareNet, compareDisks,
+	} {
+		all = append(all, compare(o, t))
 	}
-	return append(all,
-		compareTasks(o, t), compareTimes(o, t), compareStacks(o, t), compareBlocked(o, t), compareMemory(o, t), compareZones(o, t), compareCaches(o, t),
-		compareRunQueues(o, t), compareMounts(o, t), compareNet(o, t), compareDisks(o, t))
+	return all
 }

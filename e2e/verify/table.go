@@ -18,16 +18,16 @@ func (r *result) table() string {
 	fmt.Fprintf(&b, "\n\ncrash %s took %s under an emulator, panicroom %s.\n\n", r.Crash, ui.Seconds(r.Took), ui.Seconds(r.Ours))
 	b.WriteString("| question | compared | facts that are equal | differ, explained | differ |\n|---|---|--:|--:|--:|\n")
 	for _, c := range r.comparisons {
-		if c.Unasked != "" {
-			fmt.Fprintf(&b, "| %s | not asked | - | - | - |\n", c.Question)
+		if c.Unanswered != "" {
+			fmt.Fprintf(&b, "| %s | crash has no answer | - | - | - |\n", c.Question)
 			continue
 		}
 		fmt.Fprintf(&b, "| %s | %d %s | %d | %s | %s |\n", c.Question, c.Things, c.What, c.Facts, count(c.explained()), count(len(c.Wrong)))
 	}
 	b.WriteString("\n")
 	for _, c := range r.comparisons {
-		if c.Unasked != "" {
-			fmt.Fprintf(&b, "- %s, not asked: %s.\n", c.Question, c.Unasked)
+		if c.Unanswered != "" {
+			fmt.Fprintf(&b, "- %s: crash says %q.\n", c.Question, c.Unanswered)
 		}
 		for _, e := range c.Reasons {
 			fmt.Fprintf(&b, "- %s, %d times: %s. First: %v.\n", c.Question, e.Count, e.Reason, e.First)
