@@ -23,6 +23,7 @@ type recorded struct {
 	frames         []string
 	crashed, stuck *stack.Stack
 	log            []kernel.LogRecord
+	symbols        map[kernel.VirtAddr]string // that the log needs
 }
 
 // readRecorded reads testdata/crashes: lines that begin with # say what was, the others
@@ -33,7 +34,7 @@ func readRecorded(t *testing.T, path string) recorded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := recorded{name: strings.TrimSuffix(filepath.Base(path), ".log")}
+	c := recorded{name: strings.TrimSuffix(filepath.Base(path), ".log"), symbols: map[kernel.VirtAddr]string{}}
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSuffix(line, "\n")
 		if fact, ok := strings.CutPrefix(line, "# "); ok {
@@ -49,6 +50,14 @@ func readRecorded(t *testing.T, path string) recorded {
 				c.source = value
 			case "frames":
 				c.frames = strings.Fields(value)
+			case "symbol":
+				// The function that an address returns to.
+				addr, name, _ := strings.Cut(value, " ")
+				n, ok := leadingHex(addr)
+				if !ok {
+					t.Fatalf("%s: %q", path, line)
+				}
+				c.symbols[kernel.VirtAddr(n-1)&^0xff] = name
 			case "crashed":
 				c.crashed = frames(value)
 			case "stuck":
@@ -90,7 +99,7 @@ func TestRecorded(t *testing.T) {
 	for _, path := range all {
 		c := readRecorded(t, path)
 		t.Run(c.name, func(t *testing.T) {
-			d := &dead{log: c.log}
+			d := &dead{log: c.log, symbols: c.symbols}
 			r := build(d, nil)
 			if r.Crash.Kind != c.kind || r.Crash.Class != c.class || r.Crash.Detail != c.detail || r.Crash.Source != c.source {
 				t.Errorf("%s, %s, %q, at %q; want %s, %s, %q, at %q",
@@ -129,7 +138,7 @@ func TestRecordedPairs(t *testing.T) {
 		if ids[name] == nil {
 			ids[name] = map[string]string{}
 		}
-		r := build(&dead{log: c.log}, nil)
+		r := build(&dead{log: c.log, symbols: c.symbols}, nil)
 		ids[name][release] = r.Signature.ID
 	}
 	sysrq := signature(string(KindSysrq), "", nil).ID // all of them are one
@@ -147,7 +156,7 @@ func TestRecordedPairs(t *testing.T) {
 			seen[id] = name
 		}
 	}
-	if pairs < 1 {
+	if pairs < 4 {
 		t.Errorf("%d crashes are recorded of two kernels", pairs)
 	}
 }

@@ -99,6 +99,7 @@ type incident struct {
 	waited   float64
 	// interrupt: its words were printed outside of any task.
 	interrupt bool
+	told      bool // frames are of the stuck CPU, which was made to tell
 	other     bool // what follows is of the stuck CPU, not of the one that tells
 	began     time.Duration
 	ended     bool // "---[ end trace"
@@ -217,7 +218,11 @@ func (s *scanner) panicked(at time.Duration, reason string, interrupt bool) {
 	}
 	var in *incident
 	for i, c := range slices.Backward(s.all) {
-		if at-c.began <= related && c.reason == "" && p.follows(c) {
+		limit := related
+		if p.kind == KindLockup || p.kind == KindMemory {
+			limit = patient
+		}
+		if at-c.began <= limit && c.reason == "" && p.follows(c) {
 			in = c
 			s.all = slices.Delete(s.all, i, i+1)
 			break
@@ -293,7 +298,7 @@ func (in *incident) backtraceOf(cpu int64) {
 	in.other = in.kind == KindLockup && (in.stuckCPU < 0 || cpu == in.stuckCPU)
 	if in.other {
 		in.stuckCPU, in.frames, in.where = cpu, nil, ""
-		in.traced = false
+		in.traced, in.told = false, true
 	}
 }
 

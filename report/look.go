@@ -186,10 +186,14 @@ func (r *Report) readBlocked(u *stack.Unwinder) {
 	})
 }
 
-// places is what makes two stacks equal.
+// places is what makes two stacks equal: where the kernel was, whatever program it
+// worked for.
 func places(s *stack.Stack) string {
 	var b strings.Builder
 	for _, f := range s.Frames {
+		if f.Interrupted && f.Regs != nil && f.Regs.User {
+			break
+		}
 		fmt.Fprintf(&b, "%#x ", uint64(f.PC))
 	}
 	return b.String()

@@ -330,5 +330,10 @@ func number(s string, none int64) int64 {
 	return n
 }
 
-// related is how long after its cause a panic still belongs to it.
-const related = 10 * time.Second
+// related is how long after its cause a panic still belongs to it, and patient the
+// same for what takes long to tell: a CPU that is stuck is given 10 s to say where it
+// is, and the tasks of a machine without memory are listed on a slow console.
+const (
+	related = 10 * time.Second
+	patient = time.Minute
+)

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -47,6 +48,9 @@ func (r *Report) explain(k source, in *incident, crashed, stuck *stack.Stack, ta
 	if c.Detail == "" {
 		c.Detail = in.detail(k.Arch().PageSize)
 	}
+	if s := c.Stuck; c.Class == ClassHardLockup && s != nil && s.PID >= 0 {
+		c.Detail += fmt.Sprintf(" while it ran %s (PID %d)", cmp.Or(s.Comm, "a task"), s.PID)
+	}
 	switch {
 	case c.Kind == KindLockup:
 		// That it was found in an interrupt says nothing.
@@ -59,12 +63,7 @@ func (r *Report) explain(k source, in *incident, crashed, stuck *stack.Stack, ta
 		// Exceptions look like interrupts in the log: riscv counts them as such.
 		c.InInterrupt = in.interrupt
 	}
-	if names := in.names(); c.Kind == KindLockup && len(in.frames) > 0 {
-		// Waiting and the finding of it are no place.
-		if first := significant(names, 1); len(first) > 0 {
-			c.Where = names[slices.IndexFunc(names, func(s string) bool { return plainName(s) == first[0] })]
-		}
-	}
+	r.place(in)
 	r.Signature = r.sign(in, crashed, stuck)
 }
 
@@ -91,6 +90,29 @@ func (r *Report) explainFault(k source, memory *kernel.Kernel, f *fault) {
 	}
 	if c.Kind == KindOops {
 		r.Fault.Meaning = words
+	}
+}
+
+// place moves where it happened out of what only found it: checks of lists, memcpy
+// and its like, the scheduler.
+func (r *Report) place(in *incident) {
+	c := &r.Crash
+	switch {
+	case c.Where == "" && c.Kind == KindOops:
+		c.Where = in.fault.caller // it jumped to where no code is
+		return
+	case c.Kind != KindLockup && !machinery(plainName(c.Where)):
+		return
+	case c.Kind != KindLockup && c.Kind != KindOops && c.Kind != KindBug && c.Kind != KindWarning:
+		return
+	}
+	if in.elsewhere() {
+		c.Where = ""
+		return
+	}
+	names := in.names()
+	if first := significant(names, 1); len(in.frames) > 0 && len(first) > 0 {
+		c.Where = names[slices.IndexFunc(names, func(s string) bool { return plainName(s) == first[0] })]
 	}
 }
 

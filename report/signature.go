@@ -29,10 +29,21 @@ func (r *Report) sign(in *incident, crashed, stuck *stack.Stack) *Signature {
 	default:
 		names = namesOf(crashed)
 	}
-	if len(names) == 0 && tracedKind(c.Kind, c.Class) {
+	if len(names) == 0 && tracedKind(c.Kind, c.Class) && !in.elsewhere() {
 		names = in.names()
 	}
 	return signature(string(c.Kind), string(c.Class), names)
+}
+
+// elsewhere tells that the log's backtrace is of the CPU that found another one stuck.
+func (in *incident) elsewhere() bool {
+	switch in.class {
+	case ClassHardLockup:
+		return !in.told
+	case ClassRCUStall:
+		return !in.told && in.stuckCPU != int64(in.cpu)
+	}
+	return false
 }
 
 // tracedKind tells whether functions say anything about crashes of a kind. Who
@@ -55,9 +66,11 @@ func signature(kind, class string, frames []string) *Signature {
 	if classCounts(Kind(kind)) && class != "" {
 		s.Kind += "/" + class
 	}
-	if Class(class) == ClassStackOverflow && len(s.Frames) > 1 {
-		// How deep it was, and so where it came from, is chance.
-		s.Frames = s.Frames[:1]
+	switch Class(class) {
+	case ClassStackOverflow, ClassStackSmash:
+		// How deep it was, and so where it came from, is chance in the one case. In
+		// the other it was overwritten.
+		s.Frames = s.Frames[:min(len(s.Frames), 1)]
 	}
 	h := sha256.New()
 	h.Write([]byte("v1\n" + s.Kind + "\n"))
@@ -258,8 +271,10 @@ func (in *incident) names() []string {
 		return []string{in.fault.caller}
 	}
 	var names []string
-	for _, f := range in.frames {
-		if !strings.HasPrefix(f.Text, "? ") {
+	for i, f := range in.frames {
+		// A call does not return to the beginning of a function: the kernel names
+		// the one behind it. Where there are symbols this is mended before.
+		if !strings.HasPrefix(f.Text, "? ") && (i == 0 || !atStart(f.Text)) {
 			names = append(names, f.Text)
 		}
 	}

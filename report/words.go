@@ -192,6 +192,9 @@ func stackKey(s *stack.Stack) string {
 		if f.Interrupted {
 			b.WriteString(interruptText(f))
 			b.WriteByte('\n')
+			if f.Regs != nil && f.Regs.User {
+				break // which program it was is another question
+			}
 		}
 		b.WriteString(frameText(f))
 		b.WriteByte('\n')

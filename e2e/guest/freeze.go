@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -40,6 +41,10 @@ func freeze(f *script.Freeze) error {
 		}
 		files = append(files, path)
 	}
+	shared := filepath.Join(f.Target, ".frozen-shared")
+	if err := os.WriteFile(shared, make([]byte, pageBytes), 0o600); f.Chains && err != nil {
+		return err
+	}
 	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, dir.Fd(), fifreeze, 0); errno != 0 {
 		return fmt.Errorf("FIFREEZE of %s: %w", f.Target, errno)
 	}
@@ -49,36 +54,39 @@ func freeze(f *script.Freeze) error {
 		if err := c.Start(); err != nil {
 			return err
 		}
-		if err := untilBlocked(c.Process.Pid); err != nil {
+		if err := untilBlocked(c.Process.Pid, 1); err != nil {
 			return fmt.Errorf("writer of %s: %w", path, err)
 		}
+	}
+	if f.Chains {
+		return errors.Join(shareFrozen(shared), mapFrozen(shared))
 	}
 	return nil
 }
 
-// untilBlocked waits until a thread of a process is in D: the kernel tells nobody, so
-// it is asked again and again.
-func untilBlocked(pid int) error {
+// untilBlocked waits until so many threads of a process are in D: the kernel tells
+// nobody, so it is asked again and again.
+func untilBlocked(pid, threads int) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	late := time.After(frozenLimit)
 	for {
 		select {
 		case <-late:
-			return fmt.Errorf("PID %d is not blocked after %s", pid, frozenLimit)
+			return fmt.Errorf("PID %d has not %d threads blocked after %s", pid, threads, frozenLimit)
 		case <-tick.C:
 		}
-		if blocked, err := isBlocked(pid); blocked || err != nil {
+		if n, err := blocked(pid); n >= threads || err != nil {
 			return err
 		}
 	}
 }
 
-// isBlocked tells whether a thread of a process is in D.
-func isBlocked(pid int) (bool, error) {
+// blocked counts the threads of a process that are in D.
+func blocked(pid int) (n int, err error) {
 	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
@@ -87,10 +95,10 @@ func isBlocked(pid int) (bool, error) {
 		}
 		// PID (comm) state: the name may have spaces and parentheses of its own.
 		if i := bytes.LastIndex(text, []byte(") ")); i >= 0 && i+2 < len(text) && text[i+2] == 'D' {
-			return true, nil
+			n++
 		}
 	}
-	return false, nil
+	return n, nil
 }
 
 // writeFrozen writes to a file, or makes one if it is not there.

@@ -185,6 +185,10 @@ const (
 type Freeze struct {
 	Target  string `json:"target"`
 	Writers int    `json:"writers"`
+	// Chains starts others that wait for one another: behind a writer, one that writes
+	// to the same open file; behind a page of a file that is written to, one that
+	// unmaps it and one that maps another.
+	Chains bool `json:"chains,omitempty"`
 }
 
 // Network gives a network device addresses.
