@@ -120,7 +120,7 @@ func agreeing(t *testing.T, x *theirs) *ours {
 		Committed: pages["COMMITTED"] + 77*pageSize, CommitLimit: pages["COMMIT LIMIT"],
 		Huge: []mm.HugePages{{Size: 2 << 20, Total: pages["TOTAL HUGE"] >> 21, Free: pages["HUGE FREE"] >> 21}},
 	}
-	o.committed = pages["COMMITTED"] / pageSize
+	o.shared.committed = pages["COMMITTED"] / pageSize
 	for _, z := range x.zones {
 		o.memory.Zones = append(o.memory.Zones, mm.Zone{Node: int(z.node), Name: z.name, Present: 2 << 30,
 			Free: z.free * pageSize, Min: z.min * pageSize, Low: z.low * pageSize, High: z.high * pageSize})

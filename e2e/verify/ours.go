@@ -31,8 +31,7 @@ type ours struct {
 	stacks    []cpuStack
 	blocked   []cpuStack
 	memory    *mm.Summary
-	// committed is the part of Memory.Committed that is no CPU's own, in pages.
-	committed uint64
+	shared    shared
 	caches    []mm.Cache
 	mounts    []fs.Mount
 	disks     []block.Disk
@@ -87,8 +86,8 @@ func ask(d *vmcore.Dump) (*ours, error) {
 	failed("stacks", o.walk(k))
 	o.memory, err = mm.Read(k)
 	failed("memory", err)
-	o.committed, err = committedOfAll(k)
-	failed("committed memory", err)
+	o.shared, err = readShared(k)
+	failed("counters of memory", err)
 	o.caches, err = mm.Caches(k)
 	failed("slab caches", err)
 	o.mounts, err = fs.Mounts(k)
@@ -100,7 +99,6 @@ func ask(d *vmcore.Dump) (*ours, error) {
 	return o, errors.Join(errs...)
 }
 
-// committedOfAll is vm_committed_as without what each CPU keeps to itself: struct
 // percpu_counter, include/linux/percpu_counter.h (Linux 6.12 and 7.2).
 func committedOfAll(k *kernel.Kernel) (uint64, error) {
 	counter, err := k.Struct("percpu_counter", "count")

@@ -22,7 +22,7 @@ func (r *result) table() string {
 			fmt.Fprintf(&b, "| %s | crash has no answer | - | - | - |\n", c.Question)
 			continue
 		}
-		fmt.Fprintf(&b, "| %s | %d %s | %d | %s | %s |\n", c.Question, c.Things, c.What, c.Facts, count(c.explained()), count(len(c.Wrong)))
+		fmt.Fprintf(&b, "| %s | %s: %d | %d | %s | %s |\n", c.Question, c.What, c.Things, c.Facts, count(c.explained()), count(len(c.Wrong)))
 	}
 	b.WriteString("\n")
 	for _, c := range r.comparisons {
@@ -30,7 +30,7 @@ func (r *result) table() string {
 			fmt.Fprintf(&b, "- %s: crash says %q.\n", c.Question, c.Unanswered)
 		}
 		for _, e := range c.Reasons {
-			fmt.Fprintf(&b, "- %s, %d times: %s. First: %v.\n", c.Question, e.Count, e.Reason, e.First)
+			fmt.Fprintf(&b, "- %s, %s: %s. First: %v.\n", c.Question, times(e.Count), e.Reason, e.First)
 		}
 	}
 	for _, c := range r.comparisons {
@@ -55,6 +55,13 @@ func (c *comparison) explained() int {
 		n += e.Count
 	}
 	return n
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 func count(n int) string {
