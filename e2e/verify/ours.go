@@ -99,20 +99,6 @@ func ask(d *vmcore.Dump) (*ours, error) {
 	return o, errors.Join(errs...)
 }
 
-// percpu_counter, include/linux/percpu_counter.h (Linux 6.12 and 7.2).
-func committedOfAll(k *kernel.Kernel) (uint64, error) {
-	counter, err := k.Struct("percpu_counter", "count")
-	if err != nil {
-		return 0, err
-	}
-	at, err := k.Variable("vm_committed_as")
-	if err != nil {
-		return 0, err
-	}
-	o, err := counter.At(at)
-	return o.Uint("count"), err
-}
-
 // startTimes are start_time of tasks: what crash reads where we read start_boottime.
 func startTimes(k *kernel.Kernel, tasks []sched.Task) (map[kernel.VirtAddr]uint64, error) {
 	r, err := k.Struct("task_struct", "start_time")
