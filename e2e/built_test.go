@@ -11,8 +11,6 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
-	dead "github.com/panicroom-kdump/panicroom/kernel"
-	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // TestBuilt crashes the kernels of make kernels, at an address that their own
@@ -38,15 +36,7 @@ func TestBuilt(t *testing.T) {
 				t.Errorf("release %s; want one that was built here", o.Facts.Release)
 			}
 			judge(t, s, true)
-			d, err := vmcore.Open(s.file("vmcore"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer d.Close()
-			crashed, err := dead.Open(d, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			_, crashed := openDump(t, s.file("vmcore"))
 			// KERNELOFFSET is there from 7.2 on only.
 			linked, ok1 := systemMap(t, k)["_stext"]
 			ran, ok2 := crashed.Info().Symbol("_stext")

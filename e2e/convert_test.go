@@ -14,9 +14,7 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
 	"github.com/panicroom-kdump/panicroom/e2e/referee"
-	dead "github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/report"
-	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // form is a way to write a dump, in the words that panicroom convert is told.
@@ -151,15 +149,7 @@ func sameReport(t *testing.T, raw string, files []string) {
 // reportOf is the report of a dump, in the lines of its JSON form.
 func reportOf(t *testing.T, files ...string) []string {
 	t.Helper()
-	d, err := vmcore.Open(files[0], files[1:]...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	k, err := dead.Open(d, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, k := openDump(t, files...)
 	r, err := report.Make(k, nil)
 	if err != nil {
 		t.Fatal(err)

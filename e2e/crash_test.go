@@ -19,6 +19,8 @@ import (
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
 	"github.com/panicroom-kdump/panicroom/e2e/referee"
+	dead "github.com/panicroom-kdump/panicroom/kernel"
+	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // loadStep loads the panic kernel as a user would.
@@ -269,6 +271,21 @@ func readSaved(t *testing.T, dir string) *saved {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// openDump opens a dump and the kernel in it, until the test ends.
+func openDump(t *testing.T, files ...string) (*vmcore.Dump, *dead.Kernel) {
+	t.Helper()
+	d, err := vmcore.Open(files[0], files[1:]...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	k, err := dead.Open(d, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, k
 }
 
 // judge lets the referees compare the dump with the raw copy of the same

@@ -16,7 +16,6 @@ import (
 	"github.com/panicroom-kdump/panicroom/kernel/block"
 	deadfs "github.com/panicroom-kdump/panicroom/kernel/fs"
 	"github.com/panicroom-kdump/panicroom/kernel/net"
-	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // stuckWrites are the sizes of the writes that the disk does not answer.
@@ -43,15 +42,7 @@ func inAndOut(s *lab.Scenario, queues int) {
 // seesInAndOut checks that a dump tells what inAndOut has left.
 func seesInAndOut(t *testing.T, o *lab.Outcome, dump string) {
 	t.Helper()
-	d, err := vmcore.Open(dump)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	k, err := dead.Open(d, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, k := openDump(t, dump)
 	seesDisks(t, o, k)
 	seesMounts(t, o, k)
 	seesInterfaces(t, o, k)

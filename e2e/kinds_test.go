@@ -14,9 +14,7 @@ import (
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
 	"github.com/panicroom-kdump/panicroom/internal/vm"
-	dead "github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/report"
-	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // crashKind is one way to crash a machine, and what the report must say of it.
@@ -236,15 +234,7 @@ func (c crashKind) test(t *testing.T, suite string) {
 		t.Fatalf("saved crashes %q; want one, complete\n%s", crashes, o.Story())
 	}
 	saved := readSaved(t, crashes[0])
-	d, err := vmcore.Open(saved.file("vmcore"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	crashed, err := dead.Open(d, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, crashed := openDump(t, saved.file("vmcore"))
 	here, err := report.Make(crashed, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,6 @@ import (
 	dead "github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/lock"
 	"github.com/panicroom-kdump/panicroom/kernel/sched"
-	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // TestLocks crashes machines on which tasks wait for one another, and finds who
@@ -34,15 +33,7 @@ func TestLocks(t *testing.T) {
 			if err != nil || len(crashes) != 1 {
 				t.Fatalf("saved crashes %q, %v; want one\n%s", crashes, err, o.Story())
 			}
-			d, err := vmcore.Open(readSaved(t, crashes[0]).file("vmcore"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer d.Close()
-			crashed, err := dead.Open(d, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			_, crashed := openDump(t, readSaved(t, crashes[0]).file("vmcore"))
 			seesLocks(t, crashed)
 		})
 	}

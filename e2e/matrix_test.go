@@ -13,8 +13,6 @@ import (
 	"github.com/panicroom-kdump/panicroom/e2e/guest/script"
 	"github.com/panicroom-kdump/panicroom/e2e/lab"
 	"github.com/panicroom-kdump/panicroom/e2e/referee"
-	dead "github.com/panicroom-kdump/panicroom/kernel"
-	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // cell is one machine of the matrix.
@@ -141,15 +139,7 @@ func (c cell) forms(t *testing.T, k *lab.Kernel, j *referee.Judge, s *saved) {
 // machine, and compares it with makedumpfile's: at these levels it is right.
 func sameAsMakedumpfile(t *testing.T, s *saved, level int) {
 	t.Helper()
-	d, err := vmcore.Open(s.file("vmcore.raw"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	k, err := dead.Open(d, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d, k := openDump(t, s.file("vmcore.raw"))
 	path := filepath.Join(t.TempDir(), "vmcore")
 	out, err := os.Create(path)
 	if err != nil {
