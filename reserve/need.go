@@ -39,7 +39,8 @@ const (
 	// memory only: their code is in the initramfs.
 	supervisorWork = 5 * mib / 2
 	// saveWork is PID 1 (1.4 MiB), and the worker that saves (7.5 at most with one CPU), or
-	// the process that reports: before that the worker gives back what it can.
+	// the process that reports (5.0; a test holds it to 8): before that the worker
+	// gives back what it can.
 	saveWork = 10 * mib
 
 	// Slack is for what other drivers take more than those that were measured.
