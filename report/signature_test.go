@@ -3,6 +3,8 @@ package report
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -167,4 +169,23 @@ func FuzzSignature(f *testing.F) {
 			t.Errorf("signature of its own frames %+v; want %+v", again, s)
 		}
 	})
+}
+
+// TestDocumentedSignature checks the example of the document, which says that
+// anybody can.
+func TestDocumentedSignature(t *testing.T) {
+	text, err := os.ReadFile("../docs/signature.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), `"signature": {`)
+	block, _, ok2 := strings.Cut(rest, "}")
+	var s Signature
+	if err := json.Unmarshal([]byte("{"+block+"}"), &s); !ok || !ok2 || err != nil {
+		t.Fatalf("no example: %v", err)
+	}
+	sum := sha256.Sum256([]byte("v1\n" + s.Kind + "\n" + strings.Join(s.Frames, "\n") + "\n"))
+	if want := "v1:" + hex.EncodeToString(sum[:8]); s.ID != want {
+		t.Errorf("the example has %s; want %s", s.ID, want)
+	}
 }
