@@ -321,7 +321,7 @@ func testIntegrity(t *testing.T, suite string) {
 	if m := s.manifest; !m.Complete || len(m.Warnings) != 1 || !strings.Contains(m.Warnings[0], "/init") {
 		t.Errorf("complete %v, warnings %q; want a complete crash that warns of /init", m.Complete, m.Warnings)
 	}
-	if !strings.Contains(s.report, "  warning   the panic room's /init is not as it was loaded") {
+	if !regexp.MustCompile(`(?m)^  warning +the panic room's /init is not as it was loaded$`).MatchString(s.report) {
 		t.Errorf("the report does not warn:\n%s", s.report)
 	}
 	failed := regexp.MustCompile(`panicroom: \[[0-9.]+\] phase integrity: FAILED: /init: not as it was loaded`)

@@ -86,13 +86,10 @@ func (k *kind) read(f *finder, addr kernel.VirtAddr) (*Lock, error) {
 	}
 	l := new(Lock)
 	owner, count := o.Pointer("owner"), o.Uint("count")
-	waited := true
 	switch k.kind {
 	case Mutex:
-		waited = owner&mutexWaiters != 0
 		l.Owner = f.ref(owner &^ mutexFlags)
 	case RWSem:
-		waited = count&rwsemWaiters != 0
 		switch {
 		case count&rwsemWriter != 0 && owner&rwsemReaders == 0:
 			l.Owner = f.ref(owner &^ rwsemFlags)
@@ -103,14 +100,26 @@ func (k *kind) read(f *finder, addr kernel.VirtAddr) (*Lock, error) {
 			}
 		}
 	case Semaphore:
-		waited = count == 0
 		l.Last = f.ref(o.Pointer("last_holder"))
 	}
-	if !waited {
+	if !k.waited(o) {
 		return nil, fmt.Errorf("nobody waits for it: %w", kernel.ErrCorrupt)
 	}
 	l.Waiters, err = f.waiters(k, o)
 	return l, err
+}
+
+// waited tells whether a lock says that somebody waits for it.
+func (k *kind) waited(lock kernel.Object) bool {
+	switch k.kind {
+	case Mutex:
+		return lock.Pointer("owner")&mutexWaiters != 0
+	case RWSem:
+		return lock.Uint("count")&rwsemWaiters != 0
+	case Semaphore:
+		return lock.Uint("count") == 0
+	}
+	return true
 }
 
 // waiters are those on a lock's list: from its head on, or from the first one

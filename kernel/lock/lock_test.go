@@ -473,3 +473,23 @@ func BenchmarkFind(b *testing.B) {
 		}
 	}
 }
+
+// TestPointersToWaiter has a stack on which more points to the waiter than the
+// lock: a saved register, and what would be a lock around it.
+func TestPointersToWaiter(t *testing.T) {
+	w := newWorld(rings)
+	holder, _ := w.sleeper("S", "holder", "schedule")
+	_, r := w.waiter("reader", "rwsem_down_read_slowpath")
+	lock := w.New("rw_semaphore")
+	w.Set(lock, "rw_semaphore.count", rwsemWriter|rwsemWaiters)
+	w.Set(lock, "rw_semaphore.owner", holder)
+	w.queue(lock, "rw_semaphore", []uint64{r})
+	w.remember(r, 0, lock)
+	saved := r - 128
+	w.Words(saved, r)
+	w.Words(saved-8, saved-w.Offset("rw_semaphore.first_waiter"))
+	elsewhere := w.New("rw_semaphore") // nobody waits for it
+	w.Set(elsewhere, "rw_semaphore.first_waiter", r)
+	w.Words(saved-16, elsewhere)
+	w.check(t, nil, "rwsem  of holder: reader", "chain reader holder, 1 locks")
+}

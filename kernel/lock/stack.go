@@ -51,6 +51,11 @@ type stack struct {
 	words []byte
 }
 
+// contains tells whether an address is on the stack.
+func (s *stack) contains(va kernel.VirtAddr) bool {
+	return va >= s.sp && uint64(va-s.sp) < uint64(len(s.words))
+}
+
 // errNoStack is of a task that has ended and is not yet forgotten.
 var errNoStack = errors.New("it has no stack any more")
 
@@ -151,8 +156,13 @@ func (f *finder) lockOf(s *stack, k *kind, waiter kernel.VirtAddr) kernel.VirtAd
 		if word%8 != 0 || word>>63 == 0 {
 			continue
 		}
+		// Much on the stack points to the waiter; what does so from a lock's place
+		// must be a lock, too.
 		first, err := f.k.ReadPointer(word + kernel.VirtAddr(k.lock.Offset("first_waiter")))
-		if err == nil && ring[first] {
+		if err != nil || !ring[first] {
+			continue
+		}
+		if o, err := k.lock.At(word); err == nil && k.waited(o) && !s.contains(word) {
 			return word
 		}
 	}
