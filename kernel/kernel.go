@@ -75,6 +75,7 @@ type Kernel struct {
 	modulesErr  error
 	moduleIndex map[VirtAddr][]moduleFunction // by the address of struct module
 	indexed     int                           // symbols in it
+	scanned     uint64                        // symbols that were looked at one by one
 
 	perCPUMu  sync.Mutex
 	perCPU    *PerCPU

@@ -340,6 +340,18 @@ func (k *Kernel) typedSymbols(m *Module) iter.Seq[moduleFunction] {
 // size u64.
 const symSize = 24
 
+// maxScanned bounds how many symbols of modules are looked at one by one, over all
+// questions: of a damaged table it may be all for each of thousands of addresses.
+const maxScanned = 1 << 23
+
+// mayScan tells whether so many symbols more may be looked at.
+func (k *Kernel) mayScan(n uint64) bool {
+	k.modulesMu.Lock()
+	defer k.modulesMu.Unlock()
+	k.scanned += n
+	return k.scanned <= maxScanned
+}
+
 // closestInModule searches the module's ELF symbol table, which is in no order,
 // for any symbol.
 func (k *Kernel) closestInModule(m *Module, va VirtAddr) Symbol {
@@ -353,6 +365,10 @@ func (k *Kernel) closestInModule(m *Module, va VirtAddr) Symbol {
 	end := best.Addr + VirtAddr(best.Size) // of the symbol: the next one
 	w := newWindow(k, m.symtab, m.symbols*symSize)
 	names := newWindow(k, m.strtab, 1<<32)
+	if !k.mayScan(m.symbols) {
+		best.Size = uint64(end - best.Addr)
+		return best
+	}
 	found := uint32(0) // the name of best
 	for i := uint64(1); i < m.symbols; i++ {
 		b, err := w.bytes(i*symSize, symSize)

@@ -207,6 +207,24 @@ func TestModulesDamaged(t *testing.T) {
 	}
 }
 
+// TestScansEnd asks for labels, which are found only by going through all symbols,
+// again and again.
+func TestScansEnd(t *testing.T) {
+	m := newMachine("sv39")
+	putModules(m, "mem")
+	k := kernelWithLayout(t, m, moduleLayouts()["mem"])
+	const label = modText + 0x300
+	first, _, err := k.SymbolAt(label)
+	if err != nil || k.scanned == 0 {
+		t.Fatalf("SymbolAt = %+v, %v after %d symbols; want it to look at some", first, err, k.scanned)
+	}
+	k.scanned = maxScanned
+	last, off, err := k.SymbolAt(label)
+	if err != nil || last.Name != "" || last.Module != first.Module || last.Addr+VirtAddr(off) != label {
+		t.Errorf("SymbolAt = %+v, %#x, %v; want the module %s and no name", last, off, err, first.Module)
+	}
+}
+
 func FuzzModules(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x00"), []byte("\x05"))
 	f.Add([]byte("0123456789abcdef0123456789"), []byte{0xff, 0xff, 0xff, 0xff})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/inspect"
 	"github.com/panicroom-kdump/panicroom/kernel"
+	"github.com/panicroom-kdump/panicroom/kernel/btf"
 	"github.com/panicroom-kdump/panicroom/report"
 )
 
@@ -78,11 +79,15 @@ func verb(name string, all ...inspect.Question) Question {
 		for _, q := range all {
 			a, err := s.Ask(q)
 			if a != nil {
-				if err := a.Write(&answer{Writer: w, ok: ok}, 80); err != nil {
-					return fmt.Errorf("%+v as text: %w", q, err)
+				// Declarations are read as they are written: that one is damaged is
+				// an answer, too.
+				werr := a.Write(&answer{Writer: w, ok: ok}, 80)
+				if werr != nil && !errors.Is(werr, kernel.ErrCorrupt) && !errors.Is(werr, btf.ErrCorrupt) {
+					return fmt.Errorf("%+v as text: %w", q, werr)
 				}
-				if err := json.NewEncoder(&answer{Writer: w, ok: inJSON}).Encode(a); err != nil {
-					return fmt.Errorf("%+v as JSON: %w", q, err)
+				werr = json.NewEncoder(&answer{Writer: w, ok: inJSON}).Encode(a)
+				if werr != nil && !errors.Is(werr, kernel.ErrCorrupt) && !errors.Is(werr, btf.ErrCorrupt) {
+					return fmt.Errorf("%+v as JSON: %w", q, werr)
 				}
 			}
 			if _, werr := fmt.Fprintln(w, err); werr != nil {
