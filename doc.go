@@ -27,10 +27,12 @@
 //  7. capture saves the log, then selects and compresses pages of /proc/vmcore
 //     (package vmcore) into a dump on the target (package target).
 //  8. kernel sees the dead kernel through the dump: page tables, log, symbols,
-//     modules; report says what happened.
+//     modules, and in the packages below it stacks, tasks, locks, memory, disks;
+//     report says what happened.
 //  9. The machine restarts. On that boot after tells what has happened, and saved
 //     knows which crashes stay.
 //
 // Reading, later and anywhere: vmcore and kernel open dumps of any
-// architecture on any host; report explains them.
+// architecture on any host; report explains them, and inspect answers what else
+// is asked.
 package panicroom
