@@ -8,7 +8,6 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/kerneltest"
-	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // world is a dead machine with some data, types and symbols.
@@ -91,15 +90,7 @@ func (w *world) modules(t testing.TB) {
 // kernel is the kernel in the machine.
 func (w *world) kernel(t testing.TB) *kernel.Kernel {
 	t.Helper()
-	l, err := kernel.ParseLayout(w.Layout())
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := kernel.New(w, vmcore.MachineRISCV, w.Info(), nil, &kernel.Options{Layout: l})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
+	return w.Open(t, w)
 }
 
 func types(t testing.TB) []byte {

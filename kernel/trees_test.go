@@ -35,15 +35,7 @@ func newTrees() trees {
 
 func (d trees) kernel(t testing.TB) *kernel.Kernel {
 	t.Helper()
-	l, err := kernel.ParseLayout(d.Layout())
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := kernel.New(d, vmcore.MachineRISCV, d.Info(), nil, &kernel.Options{Layout: l})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
+	return d.Open(t, d)
 }
 
 func collect[T any](all iter.Seq2[T, error]) (list []T, err error) {

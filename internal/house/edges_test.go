@@ -106,6 +106,7 @@ var edges = []struct{ from, to, because string }{
 	{"target/targettest", "target", "the conformance suite of all targets"},
 	{"target/targettest", "internal/sys", "what a real filesystem can do"},
 
+	{"kernel/kerneltest", "kernel", "the kernel in a machine is opened in one place"},
 	{"kernel/kerneltest", "vmcore", "machines made for tests speak of physical addresses"},
 	{"kernel/kerneltest", "vmcore/vmcoretest", "a machine with a kernel in it is a machine"},
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/kerneltest"
-	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 const structs = `
@@ -260,12 +259,12 @@ func TestDisks(t *testing.T) {
 			m, want := usual(layout)
 			// The last tick was a while before the youngest request.
 			m.clock(97*second, 0)
-			got, err := Disks(m.open(t, m))
+			got, err := Disks(m.Open(t, m))
 			if err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("%+v, %v\nwant %+v", got, err, want)
 			}
 			m.Set(m.of(m.fast, "tk_fast.base"), "tk_read_base.shift", 33)
-			got, err = Disks(m.open(t, m))
+			got, err = Disks(m.Open(t, m))
 			if !errors.Is(err, kernel.ErrCorrupt) {
 				t.Errorf("clock with a shift of 33: %v; want an error", err)
 			}
@@ -291,7 +290,7 @@ func TestFuture(t *testing.T) {
 		m.mark(tags, uint64(tag), "word")
 	}
 	m.clock(12*second, 1)
-	got, err := Disks(m.open(t, m))
+	got, err := Disks(m.Open(t, m))
 	if err != nil || len(got) != 1 || len(got[0].InFlight) != 2 || got[0].InFlight[0].Age != 2*second || got[0].InFlight[1].Age != 0 {
 		t.Errorf("%+v, %v; want ages 2 s and unknown", got, err)
 	}
@@ -331,7 +330,7 @@ func TestDamaged(t *testing.T) {
 			m, want := usual("array")
 			c.damage(m)
 			m.clock(97*second, 1)
-			got, err := Disks(m.open(t, m))
+			got, err := Disks(m.Open(t, m))
 			if err == nil || !strings.Contains(err.Error(), c.want) || c.what != "request nowhere" && !errors.Is(err, kernel.ErrCorrupt) {
 				t.Errorf("error %v; want one of %q", err, c.want)
 			}
@@ -373,7 +372,7 @@ func TestTooMany(t *testing.T) {
 	}
 	m.hwQueues(q, hw...)
 	m.clock(second, 0)
-	got, err := Disks(m.open(t, m))
+	got, err := Disks(m.Open(t, m))
 	if !errors.Is(err, errTooMany) || len(got) != 1 {
 		t.Errorf("%d disks, %v; want one and %v", len(got), err, errTooMany)
 	}
@@ -384,7 +383,7 @@ func TestClock(t *testing.T) {
 	m := newMachine("array")
 	for _, sequence := range []uint64{4, 5} {
 		m.clock(12*second, sequence)
-		if got, err := clock(m.open(t, m)); got != 12*second || err != nil {
+		if got, err := clock(m.Open(t, m)); got != 12*second || err != nil {
 			t.Errorf("sequence %d: %d, %v; want 12 s", sequence, got, err)
 		}
 	}
@@ -395,7 +394,7 @@ func TestOldOps(t *testing.T) {
 	m, want := usual("xarray")
 	m.Enum("req_op", nil)
 	m.clock(97*second, 0)
-	got, err := Disks(m.open(t, m))
+	got, err := Disks(m.Open(t, m))
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v\nwant %+v", got, err, want)
 	}
@@ -409,7 +408,7 @@ func FuzzDisks(f *testing.F) {
 	f.Add(false, []byte{1, 0, 40, 7, 0, 90, 200, 0, 3})
 	f.Fuzz(func(t *testing.T, xarray bool, damage []byte) {
 		m := machines[xarray]
-		all, _ := Disks(m.open(t, m.Damage(damage[:min(len(damage), 300)])))
+		all, _ := Disks(m.Open(t, m.Damage(damage[:min(len(damage), 300)])))
 		n := 0
 		for _, d := range all {
 			n += len(d.InFlight) + len(d.Queued)
@@ -422,17 +421,3 @@ func FuzzDisks(f *testing.F) {
 
 // of is where a struct has a member.
 func (m *machine) of(at uint64, member string) uint64 { return at + m.Offset(member) }
-
-// open opens the machine's kernel, with the machine's own memory or another.
-func (m *machine) open(t testing.TB, memory kernel.Memory) *kernel.Kernel {
-	t.Helper()
-	l, err := kernel.ParseLayout(m.Layout())
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := kernel.New(memory, vmcore.MachineRISCV, m.Info(), nil, &kernel.Options{Layout: l})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}

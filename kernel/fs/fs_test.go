@@ -9,7 +9,6 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/kerneltest"
-	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 const structs = `
@@ -151,7 +150,7 @@ func TestMounts(t *testing.T) {
 	for layout := range layouts {
 		t.Run(layout, func(t *testing.T) {
 			m := usual(layout)
-			all, err := Mounts(m.open(t, m))
+			all, err := Mounts(m.Open(t, m))
 			if got, want := inWords(all), usualMounts(); err != nil || !slices.Equal(got, want) {
 				t.Errorf("%q, %v; want %q", got, err, want)
 			}
@@ -171,7 +170,7 @@ func TestCursor(t *testing.T) {
 	m.Set(m.of(cursor, "mount.mnt"), "vfsmount.mnt_flags", mountCursor)
 	m.mounts = slices.Insert(m.mounts, 2, cursor)
 	m.link("list")
-	all, err := Mounts(m.open(t, m))
+	all, err := Mounts(m.Open(t, m))
 	if got, want := inWords(all), usualMounts(); err != nil || !slices.Equal(got, want) {
 		t.Errorf("%q, %v; want %q", got, err, want)
 	}
@@ -211,7 +210,7 @@ func TestDamagedMount(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			m := usual("tree")
 			c.damage(m, m.mounts[2])
-			all, err := Mounts(m.open(t, m))
+			all, err := Mounts(m.Open(t, m))
 			if err == nil || len(all) != 4 {
 				t.Fatalf("%d mounts, %v; want 4 and an error", len(all), err)
 			}
@@ -240,7 +239,7 @@ func TestFile(t *testing.T) {
 	for range 17 {
 		deep = m.dentry(deep, strings.Repeat("d", 255))
 	}
-	p, err := NewPaths(m.open(t, m))
+	p, err := NewPaths(m.Open(t, m))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +264,7 @@ func TestFile(t *testing.T) {
 func TestNoTypes(t *testing.T) {
 	m := usual("tree")
 	m.Forget("dentry.d_parent")
-	if _, err := Mounts(m.open(t, m)); !errors.Is(err, kernel.ErrNoInfo) || !strings.Contains(err.Error(), "dentry.d_parent") {
+	if _, err := Mounts(m.Open(t, m)); !errors.Is(err, kernel.ErrNoInfo) || !strings.Contains(err.Error(), "dentry.d_parent") {
 		t.Errorf("%v; want the missing member", err)
 	}
 }
@@ -276,7 +275,7 @@ func FuzzMounts(f *testing.F) {
 	f.Add(true, []byte{1, 0, 40, 7, 0, 90, 200, 0, 3})
 	f.Fuzz(func(t *testing.T, tree bool, damage []byte) {
 		m := trees[tree]
-		all, _ := Mounts(m.open(t, m.Damage(damage[:min(len(damage), 300)])))
+		all, _ := Mounts(m.Open(t, m.Damage(damage[:min(len(damage), 300)])))
 		for _, mount := range all {
 			if len(mount.Point) > maxPath+1 || len(mount.Device) > maxDevice {
 				t.Errorf("mount of %d and %d bytes", len(mount.Point), len(mount.Device))
@@ -287,20 +286,6 @@ func FuzzMounts(f *testing.F) {
 
 // of is where a struct has a member.
 func (m *machine) of(at uint64, member string) uint64 { return at + m.Offset(member) }
-
-// open opens the machine's kernel, with the machine's own memory or another.
-func (m *machine) open(t testing.TB, memory kernel.Memory) *kernel.Kernel {
-	t.Helper()
-	l, err := kernel.ParseLayout(m.Layout())
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := kernel.New(memory, vmcore.MachineRISCV, m.Info(), nil, &kernel.Options{Layout: l})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
 
 // text is the address of a string.
 func (m *machine) text(s string) uint64 {

@@ -13,7 +13,6 @@ import (
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/kerneltest"
 	"github.com/panicroom-kdump/panicroom/kernel/sched"
-	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // structs are those of Linux 6.12 as far as they are read.
@@ -115,15 +114,7 @@ func (w *world) queue(lock uint64, name string, nodes []uint64) {
 
 func (w *world) find(t testing.TB) ([]Lock, []Chain, error) {
 	t.Helper()
-	l, err := kernel.ParseLayout(w.Layout())
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := kernel.New(w, vmcore.MachineRISCV, w.Info(), nil, &kernel.Options{Layout: l})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return Find(k, w.tasks)
+	return Find(w.Open(t, w), w.tasks)
 }
 
 // text is locks and chains in short.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/kerneltest"
-	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 const structs = `
@@ -120,7 +119,7 @@ func usual(layout string) (*machine, []Interface) {
 
 func TestInterfaces(t *testing.T) {
 	m, want := usual(structs6)
-	got, err := Interfaces(m.open(t, m))
+	got, err := Interfaces(m.Open(t, m))
 	// wlan0 has its state's first bits set: running is by its operstate.
 	want[2].Flags = []string{"broadcast"}
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -131,12 +130,12 @@ func TestInterfaces(t *testing.T) {
 // Without the types of IPv6 the rest is there, and the error says what is missing.
 func TestNoIPv6(t *testing.T) {
 	m, want := usual(structs)
-	got, err := Interfaces(m.open(t, m))
+	got, err := Interfaces(m.Open(t, m))
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("a kernel without IPv6: %+v, %v\nwant %+v", got, err, want)
 	}
 	m.Set(uint64(got[0].Addr), "net_device.ip6_ptr", uint64(got[0].Addr))
-	got, err = Interfaces(m.open(t, m))
+	got, err = Interfaces(m.Open(t, m))
 	if !errors.Is(err, kernel.ErrNoInfo) || !strings.Contains(err.Error(), "IPv6") || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v\nwant %+v", got, err, want)
 	}
@@ -172,7 +171,7 @@ func TestDamagedInterface(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			m, want := usual(structs6)
 			c.damage(m, m.devices[1])
-			got, err := Interfaces(m.open(t, m))
+			got, err := Interfaces(m.Open(t, m))
 			if err == nil || !strings.Contains(err.Error(), c.want) || len(got) != len(want) {
 				t.Fatalf("%d interfaces, %v; want %d and an error of %q", len(got), err, len(want), c.want)
 			}
@@ -194,7 +193,7 @@ func FuzzInterfaces(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{1, 0, 40, 7, 0, 90, 200, 0, 3})
 	f.Fuzz(func(t *testing.T, damage []byte) {
-		all, _ := Interfaces(m.open(t, m.Damage(damage[:min(len(damage), 300)])))
+		all, _ := Interfaces(m.Open(t, m.Damage(damage[:min(len(damage), 300)])))
 		if len(all) > maxInterfaces {
 			t.Errorf("%d interfaces", len(all))
 		}
@@ -203,17 +202,3 @@ func FuzzInterfaces(f *testing.F) {
 
 // of is where a struct has a member.
 func (m *machine) of(at uint64, member string) uint64 { return at + m.Offset(member) }
-
-// open opens the machine's kernel, with the machine's own memory or another.
-func (m *machine) open(t testing.TB, memory kernel.Memory) *kernel.Kernel {
-	t.Helper()
-	l, err := kernel.ParseLayout(m.Layout())
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := kernel.New(memory, vmcore.MachineRISCV, m.Info(), nil, &kernel.Options{Layout: l})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}

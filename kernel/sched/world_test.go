@@ -6,7 +6,6 @@ import (
 
 	"github.com/panicroom-kdump/panicroom/kernel"
 	"github.com/panicroom-kdump/panicroom/kernel/kerneltest"
-	"github.com/panicroom-kdump/panicroom/vmcore"
 )
 
 // structs are those of Linux 6.12 as far as they are read, in short.
@@ -142,13 +141,5 @@ func (w *world) onCPU(task, cpu uint64) {
 func (w *world) kernel(t testing.TB) *kernel.Kernel {
 	t.Helper()
 	w.Ring(w.processes...)
-	l, err := kernel.ParseLayout(w.Layout())
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := kernel.New(w, vmcore.MachineRISCV, w.Info(), nil, &kernel.Options{Layout: l})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
+	return w.Open(t, w)
 }
